@@ -1,0 +1,191 @@
+"""The building blocks of MT3's T5 v1.1, as Flax Linen modules and as plain functions.
+
+The arithmetic of a block (`rms_norm`, `gated_gelu`, `attention_weights`) is a pure
+function on arrays, because two callers need it: the modules here, which own
+the parameters and see whole sequences, and the step-by-step decoder in
+`decoding.py`, which reads the same parameters one position at a time.
+
+Promises: parameters are float32 whatever the activation type; attention
+logits, softmax and norms are computed in float32; no layer has a bias; every
+parameter carries logical axis names for `flax.linen.logical_to_mesh`:
+`embed`, `joined_kv` (heads x head size), `mlp`, `vocab` and `input_features`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn.initializers import Initializer
+
+NORM_EPSILON = 1e-6
+# Added to the attention logits of positions that may not be seen. Large enough
+# that exp() gives exactly zero, finite so that no row turns into NaN.
+MASKED_LOGIT = -1e10
+
+_MAX_WAVELENGTH = 10_000.0
+
+attention_init = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+projection_init = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+embedding_init = jax.nn.initializers.normal(stddev=1.0)
+
+
+@functools.lru_cache(maxsize=16)
+def sinusoidal_positions(length: int, features: int) -> np.ndarray:
+    """Fixed absolute position embeddings: sines in the first half, cosines in the second.
+
+    Channel i of either half has angular frequency `10000 ** (-i / (features // 2 - 1))`
+    (Vaswani et al. 2017, with the halves side by side as MT3 has them).
+
+    Returns:
+      float32 [length, features], read-only. An odd last channel is zero.
+    """
+    half = features // 2
+    frequencies = np.exp(-np.log(_MAX_WAVELENGTH) * np.arange(half) / max(half - 1, 1))
+    angles = np.arange(length)[:, None] * frequencies
+    table = np.zeros((length, features), np.float32)
+    table[:, :half] = np.sin(angles)
+    table[:, half : 2 * half] = np.cos(angles)
+    table.setflags(write=False)
+    return table
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Divides by the root mean square over the last axis, in float32 (Zhang & Sennrich 2019)."""
+    x = x.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return (x * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(dtype) * scale.astype(dtype)
+
+
+def gated_gelu(gate: jax.Array, linear: jax.Array) -> jax.Array:
+    """GELU (tanh approximation) of one projection times another (Shazeer 2020)."""
+    return jax.nn.gelu(gate, approximate=True) * linear
+
+
+def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Softmax over keys of query-key products, without the usual 1/sqrt(head size).
+
+    T5 folds that factor into the initial value of the query kernel.
+
+    Args:
+      query: [batch, query_length, heads, head_dim].
+      key: [batch, key_length, heads, head_dim].
+      mask: bool, broadcastable to [batch, heads, query_length, key_length],
+        True where the query may see the key, or None when it may see all.
+
+    Returns:
+      float32 [batch, heads, query_length, key_length].
+    """
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+    if mask is not None:
+        logits = logits + jnp.where(mask, 0.0, MASKED_LOGIT)
+    return jax.nn.softmax(logits, axis=-1)
+
+
+class Dense(nn.Module):
+    """A projection of the last axis without bias; parameter `kernel` [in, features]."""
+
+    features: int
+    kernel_axes: tuple[str, str]
+    dtype: Any = jnp.float32
+    kernel_init: Initializer = projection_init
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1], self.features)
+        kernel = _parameter(self, "kernel", self.kernel_init, shape, self.kernel_axes)
+        return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class RMSNorm(nn.Module):
+    """`rms_norm` with a learnt scale; parameter `scale` [features]."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = _parameter(self, "scale", jax.nn.initializers.ones, (x.shape[-1],), ("embed",))
+        return rms_norm(x, scale, self.dtype)
+
+
+class Embedding(nn.Module):
+    """Rows of a table by id; parameter `embedding` [num_embeddings, features]."""
+
+    num_embeddings: int
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        shape = (self.num_embeddings, self.features)
+        table = _parameter(self, "embedding", embedding_init, shape, ("vocab", "embed"))
+        return jnp.take(table.astype(self.dtype), ids, axis=0, mode="clip")
+
+
+class Dropout(nn.Module):
+    """Dropout with one choice for all positions of a sequence, as T5 has it."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        return nn.Dropout(self.rate, broadcast_dims=(-2,))(x, deterministic=deterministic)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; parameters `query`, `key`, `value`, `out`, each a joined 2-D kernel."""
+
+    num_heads: int
+    head_dim: int
+    dropout_rate: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, query_inputs: jax.Array, key_inputs: jax.Array, mask: jax.Array | None, deterministic: bool
+    ) -> jax.Array:
+        """Attends from [batch, query_length, embed] to [batch, key_length, embed]."""
+        query = self._heads("query", query_inputs, _scaled(attention_init, self.head_dim**-0.5))
+        key = self._heads("key", key_inputs, attention_init)
+        value = self._heads("value", key_inputs, attention_init)
+        weights = attention_weights(query, key, mask).astype(self.dtype)
+        weights = Dropout(self.dropout_rate)(weights, deterministic)
+        context = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        joined = context.reshape(*context.shape[:-2], self.num_heads * self.head_dim)
+        out = Dense(query_inputs.shape[-1], ("joined_kv", "embed"), self.dtype, attention_init, name="out")
+        return out(joined)
+
+    def _heads(self, name: str, x: jax.Array, init: Initializer) -> jax.Array:
+        joined_features = self.num_heads * self.head_dim
+        joined = Dense(joined_features, ("embed", "joined_kv"), self.dtype, init, name=name)(x)
+        return joined.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+
+
+class GatedMLP(nn.Module):
+    """The gated feed-forward block; parameters `wi_0` (gate), `wi_1` (linear) and `wo`."""
+
+    hidden_features: int
+    dropout_rate: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        gate = Dense(self.hidden_features, ("embed", "mlp"), self.dtype, name="wi_0")(x)
+        linear = Dense(self.hidden_features, ("embed", "mlp"), self.dtype, name="wi_1")(x)
+        hidden = Dropout(self.dropout_rate)(gated_gelu(gate, linear), deterministic)
+        return Dense(x.shape[-1], ("mlp", "embed"), self.dtype, name="wo")(hidden)
+
+
+def _parameter(
+    module: nn.Module, name: str, init: Initializer, shape: tuple[int, ...], axes: tuple[str, ...]
+) -> Any:
+    """A float32 parameter of the module that carries its logical axis names."""
+    return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+
+
+def _scaled(init: Initializer, factor: float) -> Initializer:
+    return lambda *args, **kwargs: init(*args, **kwargs) * factor

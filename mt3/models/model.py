@@ -1,0 +1,251 @@
+"""What a model is, apart from its parameters: the spec, and what can be done with it.
+
+A `ModelSpec` says everything that turns audio into tokens and back: network,
+spectrogram, tokenizer and segment sizes. It is stored as JSON beside every
+checkpoint, so that a checkpoint can be used without its training
+configuration. A `TranscriptionModel` is the pure functions of a spec:
+initial parameters and loss. Parameters are a plain nested
+dictionary of float32 arrays under the published names; the caller owns them.
+
+A further architecture is one more row of `ARCHITECTURES`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mt3.audio.spectrograms import SpectrogramConfig, log_mel
+from mt3.models.losses import token_loss
+from mt3.models.transformer import Transformer, TransformerConfig
+from mt3.symbolic.tokenizer import Tokenizer
+from mt3.symbolic.vocabularies import VocabularyConfig
+
+INPUT_KINDS = ("frames", "log_mel")
+
+# MT3-small as published. Frozen, so that sharing them between specs is safe.
+_DEFAULT_NETWORK = TransformerConfig()
+_DEFAULT_SPECTROGRAM = SpectrogramConfig()
+_DEFAULT_TOKENIZER = Tokenizer(VocabularyConfig(num_velocity_bins=1))
+
+Params = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What the name of an architecture stands for.
+
+    Attributes:
+      network_config: dataclass of the network's sizes.
+      module: from such a config to a Linen module that maps
+        (features [batch, frames, input_features], previous tokens
+        [batch, tokens]) to float32 logits [batch, tokens, vocab_size].
+    """
+
+    network_config: type
+    module: Callable[[Any], nn.Module]
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "mt3": Architecture(TransformerConfig, Transformer),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """Everything that a checkpoint's parameters do not say themselves.
+
+    Attributes:
+      architecture: a name of `ARCHITECTURES`.
+      network: sizes of the network, of that architecture's config type.
+      spectrogram: how audio frames become input features.
+      tokenizer: how notes become target ids and back.
+      input_frames: frames of a segment.
+      max_target_tokens: most tokens of a segment's target, the end included.
+      input_kind: "frames" when batches carry audio frames, whose log-mel is
+        computed inside the step, "log_mel" when they carry log-mel.
+    """
+
+    architecture: str = "mt3"
+    network: Any = _DEFAULT_NETWORK
+    spectrogram: SpectrogramConfig = _DEFAULT_SPECTROGRAM
+    tokenizer: Tokenizer = _DEFAULT_TOKENIZER
+    input_frames: int = 256
+    max_target_tokens: int = 1024
+    input_kind: str = "frames"
+
+    def __post_init__(self) -> None:
+        config_type = architecture(self.architecture).network_config
+        if not isinstance(self.network, config_type):
+            raise ValueError(
+                f"network is {self.network!r}: architecture {self.architecture!r} takes a "
+                f"{config_type.__name__}"
+            )
+        if self.input_kind not in INPUT_KINDS:
+            raise ValueError(f"input_kind is {self.input_kind!r}: choose {' or '.join(INPUT_KINDS)}")
+        for name in ("input_frames", "max_target_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
+        if self.network.vocab_size < self.tokenizer.num_embeddings:
+            raise ValueError(
+                f"vocab_size is {self.network.vocab_size}, but the tokenizer's ids need "
+                f"{self.tokenizer.num_embeddings}: set the network's vocab_size to that"
+            )
+        if self.spectrogram.frames_per_second != self.tokenizer.frames_per_second:
+            raise ValueError(
+                f"the spectrogram has {self.spectrogram.frames_per_second:g} frames per second and the "
+                f"tokenizer {self.tokenizer.frames_per_second:g}: times would be wrong; give both the same"
+            )
+
+    @property
+    def input_features(self) -> int:
+        """Size of the last axis of a batch's `inputs`."""
+        return self.spectrogram.hop_samples if self.input_kind == "frames" else self.spectrogram.num_mel_bins
+
+    @property
+    def segment_seconds(self) -> float:
+        """Length of a segment in seconds."""
+        return self.input_frames / self.spectrogram.frames_per_second
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as JSON-able values."""
+        return {
+            "architecture": self.architecture,
+            "network": dataclasses.asdict(self.network),
+            "spectrogram": dataclasses.asdict(self.spectrogram),
+            "tokenizer": self.tokenizer.to_dict(),
+            "input_frames": self.input_frames,
+            "max_target_tokens": self.max_target_tokens,
+            "input_kind": self.input_kind,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:
+        """Inverse of `to_dict`. Fields left out take their defaults.
+
+        Raises:
+          ValueError: an unknown field or a value out of range.
+        """
+        fields = dict(values)
+        row = architecture(fields.get("architecture", cls.architecture))
+        readers: dict[str, Callable[[Any], Any]] = {
+            "network": lambda network: _from_fields(row.network_config, network, "network"),
+            "spectrogram": lambda spectrogram: _from_fields(SpectrogramConfig, spectrogram, "spectrogram"),
+            "tokenizer": Tokenizer.from_dict,
+        }
+        for name, read in readers.items():
+            if name in fields:
+                fields[name] = read(fields[name])
+        return _from_fields(cls, fields, "the model's spec")
+
+
+@dataclasses.dataclass(frozen=True)
+class TranscriptionModel:
+    """The functions of a `ModelSpec`: pure, jittable, hashable as a static argument."""
+
+    spec: ModelSpec = ModelSpec()
+
+    @property
+    def module(self) -> nn.Module:
+        """The Linen module, from features and previous tokens to logits."""
+        return architecture(self.spec.architecture).module(self.spec.network)
+
+    def init(self, rng: jax.Array) -> dict[str, Any]:
+        """Random initial parameters, a nested dictionary of float32 arrays."""
+        return jax.jit(lambda key: nn.unbox(self._init_boxed(key)))(rng)
+
+    def abstract_params(self) -> dict[str, Any]:
+        """The tree of `init` as shapes and types, computed without allocating anything."""
+        return nn.unbox(jax.eval_shape(self._init_boxed, jax.random.key(0)))
+
+    def logical_axes(self) -> dict[str, Any]:
+        """The tree of `init` with each parameter's logical axis names as a `PartitionSpec`."""
+        return nn.get_partition_spec(jax.eval_shape(self._init_boxed, jax.random.key(0)))
+
+    def features(self, inputs: jax.Array) -> jax.Array:
+        """What the network sees: log-mel [batch, frames, num_mel_bins] of a batch's `inputs`.
+
+        Raises:
+          ValueError: the last axis is not what the spec says.
+        """
+        if inputs.ndim != 3 or inputs.shape[-1] != self.spec.input_features:
+            raise ValueError(
+                f"inputs have shape {tuple(inputs.shape)}: with input_kind {self.spec.input_kind!r} give "
+                f"[batch, frames, {self.spec.input_features}]"
+            )
+        if self.spec.input_kind == "frames":
+            inputs = jax.lax.stop_gradient(log_mel(inputs, self.spec.spectrogram))
+        return inputs
+
+    def logits(
+        self, params: Params, batch: Mapping[str, jax.Array], *, dropout_rng: jax.Array | None = None
+    ) -> jax.Array:
+        """Teacher-forced float32 logits [batch, tokens, vocab_size]; see `loss`."""
+        logits: Any = self.module.apply(
+            {"params": params},
+            self.features(batch["inputs"]),
+            batch["decoder_input_tokens"],
+            deterministic=dropout_rng is None,
+            rngs={} if dropout_rng is None else {"dropout": dropout_rng},
+        )
+        return logits
+
+    def loss(
+        self,
+        params: Params,
+        batch: Mapping[str, jax.Array],
+        *,
+        dropout_rng: jax.Array | None = None,
+        label_smoothing: float = 0.0,
+        z_loss: float = 1e-4,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The summed loss of a batch, and sums to log.
+
+        Args:
+          params: as `init` returns them.
+          batch: `inputs` [batch, frames, input_features], `decoder_input_tokens`,
+            `decoder_target_tokens` int32 and `decoder_loss_weights` float32
+            [batch, tokens]. Other entries are ignored.
+          dropout_rng: dropout is applied only when it is given.
+          label_smoothing: see `token_loss`.
+          z_loss: see `token_loss`.
+
+        Returns:
+          See `token_loss`. Divide by `metrics["weight"]` for a mean per token.
+        """
+        return token_loss(
+            self.logits(params, batch, dropout_rng=dropout_rng),
+            batch["decoder_target_tokens"],
+            batch["decoder_loss_weights"],
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+        )
+
+    def _init_boxed(self, rng: jax.Array) -> Any:
+        # Parameter shapes depend on no sequence length, so one frame and one token will do.
+        frames = jnp.zeros((1, 1, self.spec.spectrogram.num_mel_bins), jnp.float32)
+        return self.module.init(rng, frames, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def architecture(name: str) -> Architecture:
+    """The row of `ARCHITECTURES` of that name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"architecture is {name!r}: choose one of {', '.join(sorted(ARCHITECTURES))}")
+    return ARCHITECTURES[name]
+
+
+def _from_fields(config_type: type, values: Mapping[str, Any], where: str) -> Any:
+    known = [field.name for field in dataclasses.fields(config_type)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"{where} has unknown fields {', '.join(unknown)}: known are {', '.join(known)}")
+    return config_type(**values)
