@@ -1,0 +1,67 @@
+"""The `mt3` command: parse, call, print.
+
+Each command is one file of this room; the heavy rooms are imported inside the
+commands, so that `mt3 --help` answers at once. Errors that a user can mend
+(a file, a name, a value) are one line on standard error and exit code 1; with
+MT3_TRACEBACK=1 they come with their traceback. Everything else is a defect and
+shows as one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+import mt3
+from mt3.cli import evaluate, prepare, score, train, transcribe
+
+app = typer.Typer(
+    name="mt3",
+    help="Multi-task multitrack music transcription: prepare data, train, evaluate, transcribe.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+# Left over after the command's own options are the `--gin.NAME=VALUE` bindings.
+_WITH_BINDINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app.add_typer(prepare.app, name="prepare")
+app.command("train", context_settings=_WITH_BINDINGS)(train.train_command)
+app.command("eval", context_settings=_WITH_BINDINGS)(evaluate.eval_command)
+app.command("transcribe")(transcribe.transcribe_command)
+app.command("score")(score.score_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mt3 {mt3.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Options of `mt3` itself."""
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        if os.environ.get("MT3_TRACEBACK"):
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"mt3: error: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
