@@ -87,8 +87,8 @@ class Notes:
     def __getitem__(self, index: slice | npt.ArrayLike) -> Notes:
         """The notes that a slice, a boolean mask or an array of integers selects."""
         key = index if isinstance(index, slice) else np.asarray(index)
-        if isinstance(key, np.ndarray) and not key.size:
-            key = np.zeros(0, np.int64)  # an empty list selects nothing, though its dtype is float
+        if isinstance(index, list) and not index:
+            key = np.zeros(0, np.int64)  # NumPy takes an empty list for floats
         return Notes(**{name: getattr(self, name)[key] for name in COLUMNS})
 
     def __eq__(self, other: object) -> bool:
