@@ -1,0 +1,201 @@
+"""Every format round-trips; faults are named."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mt3.inference import formats
+from mt3.inference.formats import (
+    FORMATS,
+    FormatError,
+    atomic_path,
+    format_of,
+    read_json,
+    read_notes,
+    write_notes,
+)
+from mt3.symbolic.notes import Notes
+
+NOTES = Notes.from_rows(
+    [
+        (1.0, 2.0, 60, 100, 0, False),
+        (0.1, 0.30000000000000004, 72, 1, 40, False),
+        (0.5, 0.55, 38, 127, 0, True),
+    ]
+)
+
+_midi = st.integers(0, 127)
+_rows = st.builds(
+    lambda onset, length, pitch, velocity, program, is_drum: (
+        onset,
+        onset + length,
+        pitch,
+        velocity,
+        0 if is_drum else program,
+        is_drum,
+    ),
+    *(st.floats(0, 1e5), st.floats(0, 100), _midi, _midi, _midi, st.booleans()),
+)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "midi"])
+@settings(deadline=None, max_examples=25)
+@given(rows=st.lists(_rows, max_size=20))
+def test_notes_come_back_exactly_and_in_order(name, rows, tmp_path_factory):
+    path = tmp_path_factory.mktemp("notes") / f"piece{FORMATS[name].suffix}"
+    notes = Notes.from_rows(rows)
+    write_notes(notes, path)
+    assert read_notes(path) == notes
+
+
+def test_midi_comes_back_to_its_ticks(tmp_path):
+    path = tmp_path / "piece.mid"
+    write_notes(NOTES, path)
+    notes, expected = read_notes(path).sorted(), NOTES.sorted()
+    for column in ("pitch", "velocity", "program", "is_drum"):
+        assert np.array_equal(getattr(notes, column), getattr(expected, column))
+    assert notes.onset_seconds == pytest.approx(expected.onset_seconds, abs=1e-3)
+    assert notes.offset_seconds == pytest.approx(expected.offset_seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_notes_come_back_as_none(name, tmp_path):
+    path = tmp_path / f"empty{FORMATS[name].suffix}"
+    write_notes(Notes.empty(), path)
+    assert len(read_notes(path)) == 0
+
+
+def test_the_json_document_is_the_documented_one(tmp_path):
+    path = tmp_path / "piece.json"
+    write_notes(NOTES[:1], path, metadata={"source": "piece.wav", "dropped_events": 2})
+    assert json.loads(path.read_text()) == {
+        "format": "mt3.notes",
+        "version": 1,
+        "metadata": {"source": "piece.wav", "dropped_events": 2},
+        "notes": [
+            {
+                "onset_seconds": 1.0,
+                "offset_seconds": 2.0,
+                "pitch": 60,
+                "velocity": 100,
+                "program": 0,
+                "is_drum": False,
+            }
+        ],
+    }
+    assert read_json(path)[1] == {"source": "piece.wav", "dropped_events": 2}
+
+
+def test_the_csv_file_is_the_documented_one(tmp_path):
+    path = tmp_path / "piece.csv"
+    write_notes(NOTES[2:], path)
+    assert path.read_text() == (
+        "onset_seconds,offset_seconds,pitch,velocity,program,is_drum\n0.5,0.55,38,127,0,1\n"
+    )
+
+
+def test_what_is_unknown_may_be_missing(tmp_path):
+    path = tmp_path / "piece.csv"
+    path.write_text("pitch,onset_seconds,offset_seconds,velocity,remark\n60,0.5,1,,loud?\n")
+    assert read_notes(path) == Notes.from_rows([(0.5, 1.0, 60, 0, 0, False)])
+
+
+def test_a_format_may_be_named(tmp_path):
+    path = tmp_path / "piece.txt"
+    write_notes(NOTES, path, "csv")
+    assert read_notes(path, "csv") == NOTES
+    assert format_of(tmp_path / "PIECE.MIDI") == "midi"
+
+
+@pytest.mark.parametrize(("path", "name"), [("piece.wav", None), ("piece", None), ("piece.mid", "mp3")])
+def test_unknown_formats_are_named(path, name, tmp_path):
+    with pytest.raises(FormatError, match=r"\.midi?|midi, json"):
+        write_notes(NOTES, tmp_path / path, name)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("a.json", "", "is not JSON"),
+        ("a.json", "\xff", "is not JSON"),
+        ("a.json", "[]", "not of notes"),
+        ("a.json", '{"scores": 1}', "not of notes"),
+        ("a.json", '{"format": "mt3.notes", "version": 2, "notes": []}', "version 2"),
+        ("a.json", '{"format": "mt3.notes", "version": 1, "notes": [1]}', "list of objects"),
+        ("a.json", '{"format": "mt3.notes", "version": 1, "notes": [], "metadata": 1}', "an object"),
+        (
+            "a.json",
+            '{"format": "mt3.notes", "version": 1, "notes": [{"onset_seconds": NaN}]}',
+            "onset_seconds of note 0 is nan; it must be a finite",
+        ),
+        ("a.csv", "", "header line has no onset_seconds, no offset_seconds, no pitch"),
+        ("a.csv", "onset_seconds,offset_seconds,pitch\n0,1,60.5\n", "pitch of note 0 is '60.5'"),
+        ("a.csv", "onset_seconds,offset_seconds,pitch\n0,1,60\n0,1,128\n", "pitch of note 1 is '128'"),
+        (
+            "a.csv",
+            "onset_seconds,offset_seconds,pitch,is_drum\n0,1,60,maybe\n",
+            "is_drum of note 0 is 'maybe'",
+        ),
+        ("a.csv", "onset_seconds,offset_seconds,pitch\n0\n", "offset_seconds of note 0 is None"),
+        ("a.pb", "\x0f\x0f", "is not a NoteSequence"),
+        ("a.pbtxt", "notes {", "is not a NoteSequence in text form"),
+        ("a.mid", "RIFF", "a.mid"),
+    ],
+)
+def test_broken_files_are_named_with_their_fault(file, content, message, tmp_path):
+    path = tmp_path / file
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_notes(path)
+    assert file in str(caught.value)
+
+
+def test_files_of_another_encoding_are_named(tmp_path):
+    for name in ("a.json", "a.csv", "a.pbtxt"):
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(FormatError, match=name):
+            read_notes(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.json"):
+        read_notes(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(name, tmp_path, monkeypatch):
+    path = tmp_path / f"piece{FORMATS[name].suffix}"
+    write_notes(NOTES, path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_notes(Notes.empty(), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_values_that_json_lacks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_notes(NOTES, tmp_path / "piece.json", metadata={"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_atomic_path_is_beside_its_target(tmp_path):
+    with atomic_path(tmp_path / "file") as temporary:
+        assert temporary.parent == tmp_path
+        temporary.write_text("done")
+        assert not (tmp_path / "file").exists()
+    assert (tmp_path / "file").read_text() == "done"
+
+
+def test_every_suffix_belongs_to_one_format():
+    suffixes = [suffix for entry in formats.FORMATS.values() for suffix in entry.suffixes]
+    assert len(suffixes) == len(set(suffixes))
