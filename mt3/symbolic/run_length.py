@@ -166,7 +166,9 @@ def merge_streams(
     if join_ties and parsed.is_tie.any():
         order = order[~(parsed.is_tied | parsed.is_tie)[order]]
         tied, tie_event = table[parsed.is_tied], table[parsed.is_tie][:1]
-        table = np.concatenate([np.unique(tied, axis=0), tie_event, table[order]])
+        by_program = tied[:, PROGRAM].astype(np.int64) * codec.num_classes + tied[:, BODY]
+        tied = tied[np.unique(by_program, return_index=True)[1]]
+        table = np.concatenate([tied, tie_event, table[order]])
     else:
         table = table[order]
     needed = tokens_needed(table, remove_redundant=remove_redundant)
