@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import gin
-import typer
 
 import mt3
 
@@ -32,15 +31,10 @@ CONFIGURABLES: dict[str, str] = {
     "SynthConfig": "mt3.data.sources.synth",
     "TrainingRun": "mt3.cli.runs",
     "EvaluationRun": "mt3.cli.runs",
-    "seqio_data": "mt3.cli.runs",
-    "stream_data": "mt3.cli.runs",
+    "CheckpointConfig": "mt3.training.checkpoints",
+    "MeshConfig": "mt3.training.partitioning",
+    "prepared_recordings": "mt3.cli.runs",
 }
-
-GinFiles = typer.Option(
-    "--gin_file", help="A gin file, looked for here and among the shipped configs; repeatable, later ones win."
-)
-GinSearchPaths = typer.Option("--gin_search_paths", help="More directories to look for gin files in; repeatable.")
-
 
 def configs_directory() -> Path:
     """Where the shipped gin files are: inside the installed package, or beside it in a checkout."""

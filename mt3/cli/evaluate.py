@@ -1,0 +1,56 @@
+"""`mt3 eval`: scores a checkpoint on prepared recordings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mt3.cli.options import GinFiles, GinSearchPaths
+
+
+def eval_command(
+    context: typer.Context,
+    checkpoint: Annotated[
+        Path, typer.Option("--checkpoint", "-c", help="A run's directory, or one of its checkpoints.")
+    ],
+    gin_files: GinFiles = [],  # noqa: B006  (typer copies it)
+    gin_search_paths: GinSearchPaths = [],  # noqa: B006
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory for results.json, results.csv and the transcriptions."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, metric name -> value, and nothing else.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail at the first recording that cannot be scored.")
+    ] = False,
+) -> None:
+    """Score a checkpoint on the recordings that the gin files name; --gin.NAME=VALUE overrides them.
+
+    For a prepared split: --gin_file eval.gin --gin.DATA_DIR="'data/synth'" --gin.SPLIT="'test'".
+    """
+    from mt3.cli import configuration
+    from mt3.cli.runtime import start_jax
+    from mt3.evaluation.report import describe, format_table
+    from mt3.models.checkpoints import read_params, read_spec
+
+    configuration.parse(gin_files, configuration.bindings_from(context.args), gin_search_paths)
+    run = configuration.build("EvaluationRun")
+    start_jax()
+    result = run.run(
+        read_spec(checkpoint),
+        read_params(checkpoint),
+        output_directory=output,
+        settings={"checkpoint": str(checkpoint), "configuration": configuration.resolved()},
+        strict=strict,
+        progress=not as_json,
+    )
+    if as_json:
+        typer.echo(json.dumps(result.scores, indent=2))
+    else:
+        typer.echo(format_table({str(checkpoint): result}, metrics=None))
+        typer.echo(describe(result))

@@ -1,0 +1,151 @@
+"""What `mt3 train` and `mt3 eval` put together from gin files: the rooms' parts, chosen and connected.
+
+Everything here is plain Python: a script may build a `TrainingRun` without gin.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mt3.data.recordings import Recording
+from mt3.evaluation.evaluator import evaluate
+from mt3.evaluation.results import EvaluationResult
+from mt3.inference.transcriber import DecodingOptions, Transcriber
+from mt3.models.model import ModelSpec, TranscriptionModel
+from mt3.training.checkpoints import CheckpointConfig
+from mt3.training.loop import train
+from mt3.training.optimizers import OptimizerConfig
+from mt3.training.partitioning import MeshConfig
+from mt3.training.step import TrainState
+
+Batches = Iterator[dict[str, np.ndarray]]
+
+
+def prepared_recordings(
+    data_dir: str, split: str = "test", max_recordings: int | None = None
+) -> Sequence[Recording]:
+    """The recordings of a split that `mt3 prepare` wrote; audio is decoded when it is needed.
+
+    Args:
+      data_dir: what `mt3 prepare` was given as `--output`.
+      split: train, validation or test.
+      max_recordings: only the first so many.
+    """
+    from mt3.data.records import read_recordings
+
+    return read_recordings(data_dir, split)[:max_recordings]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationRun:
+    """What to score, and how.
+
+    Attributes:
+      recordings: gives the recordings, e.g. `prepared_recordings` with its arguments bound.
+      tracks: see `mt3.evaluation.metrics.score`.
+      decoding: how tokens are chosen.
+      batch_segments: segments decoded together.
+    """
+
+    recordings: Callable[[], Sequence[Recording]]
+    tracks: Sequence[Mapping[str, Any]] = ()
+    decoding: DecodingOptions = DecodingOptions()
+    batch_segments: int = 8
+
+    def run(
+        self,
+        spec: ModelSpec,
+        params: Any,
+        *,
+        output_directory: Path | None = None,
+        settings: Mapping[str, Any] | None = None,
+        strict: bool = False,
+        progress: bool = True,
+    ) -> EvaluationResult:
+        """Transcribes and scores all recordings; see `mt3.evaluation.evaluator.evaluate`."""
+        transcriber = Transcriber(
+            spec, params, batch_segments=self.batch_segments, decoding=self.decoding
+        )
+        return evaluate(
+            self.recordings(),
+            transcriber.transcribe,
+            sample_rate=spec.spectrogram.sample_rate,
+            onsets_only=spec.tokenizer.onsets_only,
+            tracks=self.tracks,
+            strict=strict,
+            output_directory=output_directory,
+            settings=settings,
+            progress=progress,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRun:
+    """Everything that a training run is, apart from its directory.
+
+    Attributes:
+      batches: from the model's spec to an iterator of batches: `seqio_batches`
+        or `stream_batches` with their arguments bound.
+      num_steps: updates in all.
+      spec: the model.
+      optimizer: what to minimise with.
+      checkpoints: when they are written, which are kept.
+      evaluation: scored during training, or None.
+      evaluation_period_steps: how often.
+      metrics_period_steps: how often training metrics are logged.
+      label_smoothing: of the loss.
+      z_loss: of the loss.
+      seed: of initial parameters and dropout.
+      mesh: devices along each mesh axis; all on `data` by default.
+    """
+
+    batches: Callable[[ModelSpec], Batches]
+    num_steps: int
+    spec: ModelSpec = ModelSpec()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    evaluation: EvaluationRun | None = None
+    evaluation_period_steps: int = 1000
+    metrics_period_steps: int = 100
+    label_smoothing: float = 0.0
+    z_loss: float = 1e-4
+    seed: int = 0
+    mesh: MeshConfig | None = None
+
+    def run(
+        self,
+        batches: Batches,
+        run_dir: Path,
+        *,
+        config_text: str | None = None,
+        resume: bool = True,
+        progress: bool = True,
+    ) -> TrainState:
+        """Trains, from where `run_dir` has come to; see `mt3.training.loop.train`."""
+        return train(
+            TranscriptionModel(self.spec),
+            batches,
+            num_steps=self.num_steps,
+            run_dir=run_dir,
+            optimizer=self.optimizer,
+            checkpoints=self.checkpoints,
+            seed=self.seed,
+            resume=resume,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            evaluate=self._scores if self.evaluation else None,
+            evaluation_period_steps=self.evaluation_period_steps,
+            metrics_period_steps=self.metrics_period_steps,
+            mesh=self.mesh,
+            config_text=config_text,
+            progress=progress,
+        )
+
+    def _scores(self, params: Any, step: int) -> Mapping[str, float]:
+        assert self.evaluation is not None
+        return self.evaluation.run(self.spec, params, settings={"step": step}, progress=False).scores
