@@ -12,7 +12,7 @@ It promises, with either:
   * every instrument by its own program, however many play at once;
   * float samples that are never clipped: a loud mix may leave [-1, 1];
   * about one loudness: a gain of 1 is FluidSynth's own default, at which a
-    dense piece of nine instruments peaks near 0.5.
+    dense piece of eight instruments peaks near 0.25.
 
 Samples of the two differ (interpolation, envelopes), so data rendered with one
 is not bit-identical to data rendered with the other.
@@ -145,6 +145,23 @@ class Synthesizer:
         samples = _open_backend(self.backend, self.soundfont).play(performance, num_samples, self.sample_rate)
         return samples * np.float32(gain)
 
+    def is_sounding(self, notes: Notes) -> np.ndarray:
+        """bool [notes]: whether the SoundFont has a sample for each note's key and velocity.
+
+        The others render as silence and are no labels. Few fonts cover every
+        instrument on every key. A program that is missing altogether counts
+        as silent here; `render` refuses it.
+        """
+        coverage = soundfonts.soundfont_coverage(self.soundfont)
+        nothing = np.zeros((128, 128), bool)
+        bank, program = _banks_and_programs(notes)
+        velocity = _played_velocity(notes)
+        sounding = np.zeros(len(notes), bool)
+        for instrument in set(zip(bank.tolist(), program.tolist(), strict=True)):
+            rows = (bank == instrument[0]) & (program == instrument[1])
+            sounding[rows] = coverage.get(instrument, nothing)[notes.pitch[rows], velocity[rows]]
+        return sounding
+
     def _check_instruments(self, performance: Performance) -> None:
         missing = set(performance.instruments) - soundfonts.soundfont_presets(self.soundfont).keys()
         if missing:
@@ -218,9 +235,8 @@ def perform(notes: Notes, end_seconds: float) -> Performance:
     """
     _check_values(notes)
     notes = notes[(notes.onset_seconds < end_seconds) & (notes.offset_seconds >= 0)].sorted()
-    bank = np.where(notes.is_drum, soundfonts.PERCUSSION_BANK, 0)
-    program = np.where(notes.is_drum, 0, notes.program)
-    instruments, channel = np.unique(np.stack([bank, program], axis=1), axis=0, return_inverse=True)
+    columns = np.stack(_banks_and_programs(notes), axis=1)
+    instruments, channel = np.unique(columns, axis=0, return_inverse=True)
     channel = channel.reshape(-1)
     onset = np.maximum(notes.onset_seconds, 0.0)
     offset = np.maximum(notes.offset_seconds, onset + SHORTEST_NOTE_SECONDS)
@@ -235,10 +251,19 @@ def perform(notes: Notes, end_seconds: float) -> Performance:
         instruments=tuple((int(bank), int(program)) for bank, program in instruments),
         channel=channel[kept],
         key=notes.pitch[kept],
-        velocity=np.where(notes.velocity == 0, UNKNOWN_VELOCITY, notes.velocity)[kept],
+        velocity=_played_velocity(notes)[kept],
         onset_seconds=onset[kept],
         offset_seconds=offset[kept],
     )
+
+
+def _banks_and_programs(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
+    """int [notes] each; all drums are the first kit."""
+    return np.where(notes.is_drum, soundfonts.PERCUSSION_BANK, 0), np.where(notes.is_drum, 0, notes.program)
+
+
+def _played_velocity(notes: Notes) -> np.ndarray:
+    return np.where(notes.velocity == 0, UNKNOWN_VELOCITY, notes.velocity)
 
 
 def _check_values(notes: Notes) -> None:
