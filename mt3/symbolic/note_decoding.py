@@ -9,6 +9,7 @@ end there.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ from mt3.symbolic.vocabularies import (
     build_codec,
 )
 
-# A note lasts at least this long; drums and notes without offsets exactly this long.
+# A note lasts at least this long, rounded up to whole steps; drums and notes without offsets exactly.
 _MIN_DURATION_SECONDS = 0.01
 
 
@@ -109,6 +110,7 @@ class _State:
 
     def __init__(self, config: VocabularyConfig):
         self.steps_per_second = config.steps_per_second
+        self.min_duration_steps = math.ceil(_MIN_DURATION_SECONDS * config.steps_per_second)
         self.velocities = bin_to_velocity(
             np.arange(config.num_velocity_bins + 1), config.num_velocity_bins
         ).tolist()
@@ -193,9 +195,9 @@ class _State:
 
     def finish(self) -> Notes:
         """All notes; those that still sound end with the last event."""
-        end_step = max((onset + 1 for onset, _ in self.active.values()), default=0)
+        end_step = max(self.step, *(onset + self.min_duration_steps for onset, _ in self.active.values()), 0)
         for key in list(self.active):
-            self._end(key, max(end_step, self.step))
+            self._end(key, end_step)
         return Notes.from_rows(self.rows)
 
     def _end(self, key: tuple[int, int], step: int) -> None:
@@ -206,6 +208,6 @@ class _State:
     def _add(
         self, onset_step: int, offset_step: int, pitch: int, velocity: int, program: int, is_drum: bool
     ) -> None:
-        onset_seconds = onset_step / self.steps_per_second
-        offset_seconds = max(offset_step / self.steps_per_second, onset_seconds + _MIN_DURATION_SECONDS)
-        self.rows.append((onset_seconds, offset_seconds, pitch, velocity, program, is_drum))
+        offset_step = max(offset_step, onset_step + self.min_duration_steps)
+        times = (onset_step / self.steps_per_second, offset_step / self.steps_per_second)
+        self.rows.append((*times, pitch, velocity, program, is_drum))

@@ -88,7 +88,9 @@ class Tokenizer:
         if start_frames.size and start_frames.min() < 0:
             raise ValueError(f"A segment starts at frame {start_frames.min()}; the first frame is 0.")
         start_steps = self._floor_steps(start_frames / self.frames_per_second)
-        end_steps = self._floor_steps((start_frames + np.asarray(num_frames, np.int64)) / self.frames_per_second)
+        end_steps = self._floor_steps(
+            (start_frames + np.asarray(num_frames, np.int64)) / self.frames_per_second
+        )
         firsts = events.steps.searchsorted(start_steps).tolist()
         lasts = events.steps.searchsorted(end_steps).tolist()
         segments = []
