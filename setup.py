@@ -1,5 +1,9 @@
-"""For tools that still look for it; everything is in pyproject.toml."""
+"""Puts the shipped gin files into the package; all else is in pyproject.toml."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(
+    packages=[*find_packages(include=["mt3*"]), "mt3.configs", "mt3.configs.parts"],
+    package_dir={"mt3.configs": "configs", "mt3.configs.parts": "configs/parts"},
+    package_data={"mt3.configs": ["*.gin"], "mt3.configs.parts": ["*.gin"]},
+)
