@@ -36,6 +36,7 @@ CONFIGURABLES: dict[str, str] = {
     "prepared_recordings": "mt3.cli.runs",
 }
 
+
 def configs_directory() -> Path:
     """Where the shipped gin files are: inside the installed package, or beside it in a checkout."""
     package = Path(mt3.__file__).parent
@@ -79,7 +80,9 @@ def parse(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[
     for binding in bindings:
         name, equals, value = binding.partition("=")
         if not (name.strip() and equals):
-            raise ValueError(f"--gin.{binding}: write --gin.NAME=VALUE, text in two pairs of quotes: --gin.NAME=\"'text'\"")
+            raise ValueError(
+                f"--gin.{binding}: write --gin.NAME=VALUE, text in two pairs of quotes: --gin.NAME=\"'text'\""
+            )
         _parse(lambda line=f"{name} = {value}": gin.parse_config(line), f"--gin.{binding}")
 
 
@@ -119,7 +122,15 @@ def _search(directory: str) -> None:
 def _parse(action: Callable[[], Any], where: str) -> Any:
     try:
         return action()
-    except (ValueError, TypeError, SyntaxError, NameError, OSError, tokenize.TokenError, RuntimeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        NameError,
+        OSError,
+        tokenize.TokenError,
+        RuntimeError,
+    ) as error:
         # gin appends a trace of scopes to the message; its first line says what is wrong.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{where}: {reason}") from error

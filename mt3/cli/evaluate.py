@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from mt3.cli.options import GinFiles, GinSearchPaths
+
+MetricChoice = Literal["summary", "all"]
 
 
 def eval_command(
@@ -20,10 +22,21 @@ def eval_command(
     gin_search_paths: GinSearchPaths = [],  # noqa: B006
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Directory for results.json, results.csv and the transcriptions."),
+        typer.Option(
+            "--output", "-o", help="Directory for results.json, results.csv and the transcriptions."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, metric name -> value, and nothing else.")
+    ] = False,
+    metrics: Annotated[
+        MetricChoice, typer.Option("--metrics", help="Print the summary or all metrics; the files have all.")
+    ] = "summary",
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls", help="Also score the untrained network and the training set's commonest notes."
+        ),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail at the first recording that cannot be scored.")
@@ -35,14 +48,15 @@ def eval_command(
     """
     from mt3.cli import configuration
     from mt3.cli.runtime import start_jax
-    from mt3.evaluation.report import describe, format_table
+    from mt3.evaluation.report import SUMMARY_METRICS, describe, format_table
     from mt3.models.checkpoints import read_params, read_spec
 
     configuration.parse(gin_files, configuration.bindings_from(context.args), gin_search_paths)
     run = configuration.build("EvaluationRun")
     start_jax()
+    spec = read_spec(checkpoint)
     result = run.run(
-        read_spec(checkpoint),
+        spec,
         read_params(checkpoint),
         output_directory=output,
         settings={"checkpoint": str(checkpoint), "configuration": configuration.resolved()},
@@ -51,6 +65,7 @@ def eval_command(
     )
     if as_json:
         typer.echo(json.dumps(result.scores, indent=2))
-    else:
-        typer.echo(format_table({str(checkpoint): result}, metrics=None))
-        typer.echo(describe(result))
+        return
+    systems = {"trained": result, **run.controls(spec)} if controls else {str(checkpoint): result}
+    typer.echo(format_table(systems, metrics=None if metrics == "all" else SUMMARY_METRICS))
+    typer.echo(describe(result))

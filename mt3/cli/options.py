@@ -9,7 +9,8 @@ import typer
 GinFiles = Annotated[
     list[str],
     typer.Option(
-        "--gin_file", help="A gin file, looked for here and among the shipped ones; repeatable, later ones win."
+        "--gin_file",
+        help="A gin file, looked for here and among the shipped ones; repeatable, later ones win.",
     ),
 ]
 GinSearchPaths = Annotated[

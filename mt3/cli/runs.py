@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mt3.data.recordings import Recording
+from mt3.evaluation import baselines
 from mt3.evaluation.evaluator import evaluate
 from mt3.evaluation.results import EvaluationResult
 from mt3.inference.transcriber import DecodingOptions, Transcriber
@@ -50,12 +52,14 @@ class EvaluationRun:
       tracks: see `mt3.evaluation.metrics.score`.
       decoding: how tokens are chosen.
       batch_segments: segments decoded together.
+      training_recordings: what the model was trained on, for `controls`.
     """
 
     recordings: Callable[[], Sequence[Recording]]
     tracks: Sequence[Mapping[str, Any]] = ()
     decoding: DecodingOptions = DecodingOptions()
     batch_segments: int = 8
+    training_recordings: Callable[[], Sequence[Recording]] | None = None
 
     def run(
         self,
@@ -68,19 +72,43 @@ class EvaluationRun:
         progress: bool = True,
     ) -> EvaluationResult:
         """Transcribes and scores all recordings; see `mt3.evaluation.evaluator.evaluate`."""
-        transcriber = Transcriber(
-            spec, params, batch_segments=self.batch_segments, decoding=self.decoding
+        transcriber = Transcriber(spec, params, batch_segments=self.batch_segments, decoding=self.decoding)
+        return self._score(
+            spec,
+            transcriber.transcribe,
+            output_directory=output_directory,
+            settings=settings,
+            strict=strict,
+            progress=progress,
         )
+
+    def controls(self, spec: ModelSpec, *, progress: bool = True) -> dict[str, EvaluationResult]:
+        """What the same recordings give without learning: an untrained network, and a deaf baseline.
+
+        Raises:
+          ValueError: `training_recordings` is not set; the baseline is made from them.
+        """
+        if self.training_recordings is None:
+            raise ValueError("controls need EvaluationRun.training_recordings, for the commonest notes")
+        baseline = baselines.fit(recording.notes for recording in self.training_recordings())
+        untrained = TranscriptionModel(spec).init(jax.random.key(0))
+        return {
+            "untrained": self.run(spec, untrained, progress=progress),
+            "commonest notes": self._score(
+                spec, baseline.transcriber(spec.spectrogram.sample_rate), progress=progress
+            ),
+        }
+
+    def _score(
+        self, spec: ModelSpec, transcribe: Callable[[np.ndarray], Any], **options: Any
+    ) -> EvaluationResult:
         return evaluate(
             self.recordings(),
-            transcriber.transcribe,
+            transcribe,
             sample_rate=spec.spectrogram.sample_rate,
             onsets_only=spec.tokenizer.onsets_only,
             tracks=self.tracks,
-            strict=strict,
-            output_directory=output_directory,
-            settings=settings,
-            progress=progress,
+            **options,
         )
 
 

@@ -16,12 +16,17 @@ RESUMABLE_EXIT_CODE = 75
 def train_command(
     context: typer.Context,
     run_dir: Annotated[
-        Path, typer.Option("--run-dir", "-o", help="The run's directory; one that has checkpoints is resumed.")
+        Path,
+        typer.Option("--run-dir", "-o", help="The run's directory; one that has checkpoints is resumed."),
     ],
     gin_files: GinFiles = [],  # noqa: B006  (typer copies it)
     gin_search_paths: GinSearchPaths = [],  # noqa: B006
-    resume: Annotated[bool, typer.Option(help="Whether a directory with checkpoints is resumed or refused.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Whether a directory with checkpoints is resumed or refused.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")
+    ] = False,
 ) -> None:
     """Train a model as gin files say; --gin.NAME=VALUE overrides what they say."""
     from mt3.cli import configuration

@@ -10,17 +10,23 @@ import typer
 
 
 def transcribe_command(
-    files: Annotated[list[Path], typer.Argument(help="Audio files: WAV, FLAC, MP3, OGG.", show_default=False)],
+    files: Annotated[
+        list[Path], typer.Argument(help="Audio files: WAV, FLAC, MP3, OGG.", show_default=False)
+    ],
     checkpoint: Annotated[
         Path, typer.Option("--checkpoint", "-c", help="A run's directory, or one of its checkpoints.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory that the results go to.")] = Path(),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory that the results go to.")
+    ] = Path(),
     formats: Annotated[
         list[str], typer.Option("--format", "-f", help="midi, json, csv or note_sequence; repeatable.")
     ] = ["midi"],  # noqa: B006  (typer copies it)
     batch_segments: Annotated[int, typer.Option(help="Segments decoded together.", min=1)] = 8,
     beam_size: Annotated[int, typer.Option(help="Hypotheses kept; 1 is greedy.", min=1)] = 1,
-    temperature: Annotated[float, typer.Option(help="0: the likeliest tokens; above: sampled.", min=0.0)] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(help="0: the likeliest tokens; above: sampled.", min=0.0)
+    ] = 0.0,
 ) -> None:
     """Transcribe audio FILES into notes."""
     from mt3.audio.io import AudioError

@@ -77,7 +77,7 @@ class Transcriber:
         params: Any,
         *,
         batch_segments: int = 8,
-        decoding: DecodingOptions = DecodingOptions(),  # noqa: B008  (frozen)
+        decoding: DecodingOptions = DecodingOptions(),
     ) -> None:
         """Args:
         spec: the model's spec.
