@@ -65,6 +65,10 @@ class Tokenizer:
     def prepare(self, notes: Notes) -> NoteEvents:
         """What `encode` needs of a recording; compute it once. Overlaps are trimmed.
 
+        They are trimmed per program, as published: where the granularity makes
+        several programs one, their notes may still overlap. `map_programs` on the
+        notes beforehand leaves none.
+
         Raises:
           ValueError: for notes out of MIDI's ranges or starting before 0 s.
         """

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -155,7 +156,7 @@ def _valid_notes(draw, granularity):
 def _segments(tokenizer, notes, num_frames):
     """Target ids of the whole recording, cut every `num_frames`, with start times."""
     events = tokenizer.prepare(notes)
-    end_frame = int(notes.end_seconds * tokenizer.frames_per_second) + 2
+    end_frame = math.ceil(notes.end_seconds * tokenizer.frames_per_second) + 2
     starts = np.arange(0, end_frame, num_frames)
     targets = tokenizer.encode_segments(events, starts, num_frames)
     return list(zip((starts / tokenizer.frames_per_second).tolist(), targets, strict=True))
