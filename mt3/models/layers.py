@@ -1,6 +1,6 @@
 """The building blocks of MT3's T5 v1.1, as Flax Linen modules and as plain functions.
 
-The arithmetic of a block (`rms_norm`, `gated_gelu`, `attention_weights`) is a pure
+The arithmetic of a block (`rms_norm`, `gated_gelu`, `masked_softmax`) is a pure
 function on arrays, because two callers need it: the modules here, which own
 the parameters and see whole sequences, and the step-by-step decoder in
 `decoding.py`, which reads the same parameters one position at a time.
@@ -66,21 +66,9 @@ def gated_gelu(gate: jax.Array, linear: jax.Array) -> jax.Array:
     return jax.nn.gelu(gate, approximate=True) * linear
 
 
-def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Softmax over keys of query-key products, without the usual 1/sqrt(head size).
-
-    T5 folds that factor into the initial value of the query kernel.
-
-    Args:
-      query: [batch, query_length, heads, head_dim].
-      key: [batch, key_length, heads, head_dim].
-      mask: bool, broadcastable to [batch, heads, query_length, key_length],
-        True where the query may see the key, or None when it may see all.
-
-    Returns:
-      float32 [batch, heads, query_length, key_length].
-    """
-    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+def masked_softmax(logits: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Softmax over the last axis in float32, where True in `mask` (if any) lets a position be seen."""
+    logits = logits.astype(jnp.float32)
     if mask is not None:
         logits = logits + jnp.where(mask, 0.0, MASKED_LOGIT)
     return jax.nn.softmax(logits, axis=-1)
@@ -148,11 +136,17 @@ class Attention(nn.Module):
     def __call__(
         self, query_inputs: jax.Array, key_inputs: jax.Array, mask: jax.Array | None, deterministic: bool
     ) -> jax.Array:
-        """Attends from [batch, query_length, embed] to [batch, key_length, embed]."""
+        """Attends from [batch, query_length, embed] to [batch, key_length, embed].
+
+        `mask` is bool, broadcastable to [batch, heads, query_length, key_length],
+        or None where every key may be seen.
+        """
         query = self._heads("query", query_inputs, _scaled(attention_init, self.head_dim**-0.5))
         key = self._heads("key", key_inputs, attention_init)
         value = self._heads("value", key_inputs, attention_init)
-        weights = attention_weights(query, key, mask).astype(self.dtype)
+        # No 1/sqrt(head_dim) here: T5 folds it into the initial query kernel.
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        weights = masked_softmax(logits, mask).astype(self.dtype)
         weights = Dropout(self.dropout_rate)(weights, deterministic)
         context = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         joined = context.reshape(*context.shape[:-2], self.num_heads * self.head_dim)

@@ -4,7 +4,7 @@ A `ModelSpec` says everything that turns audio into tokens and back: network,
 spectrogram, tokenizer and segment sizes. It is stored as JSON beside every
 checkpoint, so that a checkpoint can be used without its training
 configuration. A `TranscriptionModel` is the pure functions of a spec:
-initial parameters and loss. Parameters are a plain nested
+initial parameters, loss and generated tokens. Parameters are a plain nested
 dictionary of float32 arrays under the published names; the caller owns them.
 
 A further architecture is one more row of `ARCHITECTURES`.
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from mt3.audio.spectrograms import SpectrogramConfig, log_mel
+from mt3.models.decoding import generate
 from mt3.models.losses import token_loss
 from mt3.models.transformer import Transformer, TransformerConfig
 from mt3.symbolic.tokenizer import Tokenizer
@@ -45,14 +46,16 @@ class Architecture:
       module: from such a config to a Linen module that maps
         (features [batch, frames, input_features], previous tokens
         [batch, tokens]) to float32 logits [batch, tokens, vocab_size].
+      generate: see `mt3.models.decoding.generate`.
     """
 
     network_config: type
     module: Callable[[Any], nn.Module]
+    generate: Callable[..., Any]
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "mt3": Architecture(TransformerConfig, Transformer),
+    "mt3": Architecture(TransformerConfig, Transformer, generate),
 }
 
 
@@ -226,6 +229,26 @@ class TranscriptionModel:
             z_loss=z_loss,
         )
 
+    def generate(
+        self, params: Params, inputs: jax.Array, *, max_tokens: int | None = None, **options: Any
+    ) -> Any:
+        """Tokens of a batch of segments; see `mt3.models.decoding.generate` for the options.
+
+        Args:
+          params: as `init` returns them.
+          inputs: [batch, frames, input_features].
+          max_tokens: most tokens of a segment; the spec's `max_target_tokens` by default.
+          **options: passed on.
+
+        Returns:
+          int32 [batch, max_tokens], 0 after the end of each.
+        """
+        if max_tokens is None:
+            max_tokens = self.spec.max_target_tokens
+        decode = architecture(self.spec.architecture).generate
+        features = _jitted_features(self, jnp.asarray(inputs))
+        return decode(self.spec.network, params, features, max_tokens=max_tokens, **options)
+
     def _init_boxed(self, rng: jax.Array) -> Any:
         # Parameter shapes depend on no sequence length, so one frame and one token will do.
         frames = jnp.zeros((1, 1, self.spec.spectrogram.num_mel_bins), jnp.float32)
@@ -241,6 +264,9 @@ def architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         raise ValueError(f"architecture is {name!r}: choose one of {', '.join(sorted(ARCHITECTURES))}")
     return ARCHITECTURES[name]
+
+
+_jitted_features = jax.jit(TranscriptionModel.features, static_argnums=0)
 
 
 def _from_fields(config_type: type, values: Mapping[str, Any], where: str) -> Any:

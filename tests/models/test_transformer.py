@@ -1,54 +1,25 @@
 """The network against the published one, and what its parameters promise."""
 
 import dataclasses
-import json
-from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
 from mt3.models.layers import sinusoidal_positions
 from mt3.models.losses import token_loss
 from mt3.models.transformer import Transformer, TransformerConfig
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 
-TINY = TransformerConfig(
-    vocab_size=40, emb_dim=16, num_heads=2, head_dim=8, mlp_dim=24, num_encoder_layers=2, num_decoder_layers=2
-)
-
-
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(GOLDEN / "network.npz") as arrays:
-        return dict(arrays)
-
-
-@pytest.fixture(scope="module")
-def golden_params(golden):
-    prefix = "params/"
-    return unflatten_dict(
-        {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}, sep="/"
-    )
-
-
-@pytest.fixture(scope="module")
-def golden_config():
-    published = json.loads((GOLDEN / "network_config.json").read_text())
-    names = {field.name for field in dataclasses.fields(TransformerConfig)}
-    return TransformerConfig(**{name: value for name, value in published.items() if name in names})
-
-
-def test_logits_equal_the_published(golden, golden_params, golden_config):
-    logits = Transformer(golden_config).apply(
-        {"params": golden_params}, golden["encoder_input_tokens"], golden["decoder_input_tokens"]
+def test_logits_equal_the_published(golden, golden_params, golden_config, teacher_forced):
+    logits = teacher_forced(
+        golden_config, golden_params, golden["encoder_input_tokens"], golden["decoder_input_tokens"]
     )
     scored = golden["decoder_target_tokens"] > 0
-    assert logits.dtype == jnp.float32
+    assert logits.dtype == np.float32
     np.testing.assert_allclose(logits[scored], golden["logits"][scored], rtol=0, atol=1e-4)
 
 
@@ -73,8 +44,10 @@ def test_loss_and_gradients_equal_the_published(golden, golden_params, golden_co
             np.testing.assert_allclose(norm, expected[path], rtol=1e-3, err_msg=path)
 
 
-def test_parameter_tree_is_the_published_one(golden_params, golden_config):
-    variables = Transformer(golden_config).init(
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parameter_tree_is_the_published_one(golden_params, golden_config, dtype):
+    config = dataclasses.replace(golden_config, activation_dtype=dtype)
+    variables = jax.jit(Transformer(config).init)(
         jax.random.key(0), jnp.zeros((1, 1, 512)), jnp.zeros((1, 1), jnp.int32)
     )
     params = nn.unbox(variables)["params"]
@@ -82,8 +55,28 @@ def test_parameter_tree_is_the_published_one(golden_params, golden_config):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
-def test_every_parameter_names_each_of_its_axes():
-    module = Transformer(TINY)
+def test_initial_scales(golden_config):
+    config = dataclasses.replace(golden_config, emb_dim=256, head_dim=64, mlp_dim=512)
+    variables = jax.jit(Transformer(config).init)(
+        jax.random.key(0), jnp.zeros((1, 1, 512)), jnp.zeros((1, 1), jnp.int32)
+    )
+    params = flatten_dict(nn.unbox(variables)["params"], sep="/")
+    expected = {
+        "decoder/token_embedder/embedding": 1.0,
+        "decoder/logits_dense/kernel": 256**-0.5,
+        "decoder/layers_0/self_attention/key/kernel": 256**-0.5,
+        "decoder/layers_0/self_attention/query/kernel": 256**-0.5 * 64**-0.5,
+        "decoder/layers_0/encoder_decoder_attention/out/kernel": 128**-0.5,
+        "encoder/layers_1/mlp/wo/kernel": 512**-0.5,
+        "encoder/continuous_inputs_projection/kernel": 512**-0.5,
+    }
+    for path, deviation in expected.items():
+        np.testing.assert_allclose(np.std(params[path]), deviation, rtol=0.03, err_msg=path)
+    np.testing.assert_array_equal(params["decoder/decoder_norm/scale"], 1.0)
+
+
+def test_every_parameter_names_each_of_its_axes(tiny_config):
+    module = Transformer(tiny_config)
     variables = jax.eval_shape(
         module.init, jax.random.key(0), jnp.zeros((1, 4, 12)), jnp.zeros((1, 3), jnp.int32)
     )
@@ -97,54 +90,47 @@ def test_every_parameter_names_each_of_its_axes():
     assert tuple(axes["decoder/layers_1/self_attention/out/kernel"]) == ("joined_kv", "embed")
 
 
-def _random_case(seed=0):
-    rng = np.random.default_rng(seed)
+@pytest.fixture
+def case(tiny_config):
+    rng = np.random.default_rng(0)
     frames = rng.normal(size=(2, 6, 12)).astype(np.float32)
-    tokens = rng.integers(0, TINY.vocab_size, (2, 7)).astype(np.int32)
-    return frames, tokens
+    return frames, rng.integers(0, tiny_config.vocab_size, (2, 7)).astype(np.int32)
 
 
-def _init(config, frames, tokens):
-    return nn.unbox(Transformer(config).init(jax.random.key(1), frames, tokens))
-
-
-def test_logits_do_not_depend_on_later_tokens():
-    frames, tokens = _random_case()
-    variables = _init(TINY, frames, tokens)
+def test_logits_do_not_depend_on_later_tokens(tiny_config, random_params, teacher_forced, case):
+    frames, tokens = case
+    params = random_params(tiny_config, seed=0)
     changed = tokens.copy()
-    changed[:, 4:] = (changed[:, 4:] + 1) % TINY.vocab_size
-    before = Transformer(TINY).apply(variables, frames, tokens)
-    after = Transformer(TINY).apply(variables, frames, changed)
+    changed[:, 4:] = (changed[:, 4:] + 1) % tiny_config.vocab_size
+    before = teacher_forced(tiny_config, params, frames, tokens)
+    after = teacher_forced(tiny_config, params, frames, changed)
     np.testing.assert_array_equal(before[:, :4], after[:, :4])
     assert np.abs(before[:, 4:] - after[:, 4:]).max() > 1e-3
 
 
-def test_bfloat16_activations_keep_float32_parameters_and_logits():
-    frames, tokens = _random_case()
-    variables = _init(TINY, frames, tokens)
-    config = dataclasses.replace(TINY, activation_dtype="bfloat16")
-    assert jax.tree.map(jnp.shape, _init(config, frames, tokens)) == jax.tree.map(jnp.shape, variables)
-    exact = Transformer(TINY).apply(variables, frames, tokens)
-    logits = Transformer(config).apply(variables, frames, tokens)
-    assert logits.dtype == jnp.float32
+def test_bfloat16_activations_come_close_in_float32_logits(tiny_config, random_params, teacher_forced, case):
+    params = random_params(tiny_config, seed=0)
+    config = dataclasses.replace(tiny_config, activation_dtype="bfloat16")
+    exact = teacher_forced(tiny_config, params, *case)
+    logits = teacher_forced(config, params, *case)
+    assert logits.dtype == np.float32
     difference = np.abs(logits - exact)
     assert 0 < difference.max() < 0.1 * np.abs(exact).max()
 
 
-def test_dropout_acts_only_when_asked_for():
-    frames, tokens = _random_case()
-    module = Transformer(TINY)
-    variables = _init(TINY, frames, tokens)
+def test_dropout_acts_only_when_asked_for(tiny_config, random_params, teacher_forced, case):
+    params = random_params(tiny_config, seed=0)
 
+    @jax.jit
     def dropped(seed):
-        rngs = {"dropout": jax.random.key(seed)}
-        return module.apply(variables, frames, tokens, deterministic=False, rngs=rngs)
+        return Transformer(tiny_config).apply(
+            {"params": params}, *case, deterministic=False, rngs={"dropout": jax.random.key(seed)}
+        )
 
-    np.testing.assert_array_equal(
-        module.apply(variables, frames, tokens), module.apply(variables, frames, tokens)
-    )
+    exact = teacher_forced(tiny_config, params, *case)
     np.testing.assert_array_equal(dropped(0), dropped(0))
     assert np.abs(dropped(0) - dropped(1)).max() > 1e-3
+    assert np.abs(dropped(0) - exact).max() > 1e-3
 
 
 def test_sinusoidal_positions_by_hand():
