@@ -1,0 +1,101 @@
+"""An ordered map over worker processes, with bounded memory and a progress bar.
+
+Workers are started afresh (not forked: JAX and TensorFlow have threads, which a
+fork would leave in an undefined state). What the calling process has imported
+or configured does not reach them; what they need must be in their arguments.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
+
+import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Chunks under way or waiting to be taken, per worker.
+_CHUNKS_PER_WORKER = 4
+# One thread each: the workers themselves are the parallelism.
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_executor(workers: int) -> ProcessPoolExecutor:
+    """A pool of fresh processes."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_initialize_worker)
+
+
+def _initialize_worker() -> None:
+    for name in _THREAD_LIMITS:
+        os.environ.setdefault(name, "1")
+
+
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int = 0,
+    description: str = "",
+    chunk_size: int = 1,
+) -> Iterator[Result]:
+    """`function` of each item, in order.
+
+    Args:
+      function: at the top level of a module, so that workers can import it.
+      items: its arguments.
+      workers: processes; 0 for none but this one.
+      description: of the progress bar, which appears where stderr is a terminal
+        once the work takes more than a moment; empty for none.
+      chunk_size: items that are sent to a worker together.
+    """
+    # tqdm's monitor thread would outlive the bar.
+    tqdm.tqdm.monitor_interval = 0
+    bar = tqdm.tqdm(total=len(items), desc=description, delay=1.0, disable=None if description else True)
+    with bar:
+        results = _serial(function, items) if workers < 1 else _parallel(function, items, workers, chunk_size)
+        for result in results:
+            bar.update()
+            yield result
+
+
+def _serial(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    return map(function, items)
+
+
+def _parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, chunk_size: int
+) -> Iterator[Result]:
+    chunks = (items[first : first + chunk_size] for first in range(0, len(items), chunk_size))
+    workers = min(workers, -(-len(items) // chunk_size))
+    if not workers:
+        return
+    executor = make_executor(workers)
+    try:
+        pending: deque[Future[list[Result]]] = deque()
+        for chunk in itertools.islice(chunks, workers * _CHUNKS_PER_WORKER):
+            pending.append(executor.submit(_apply, function, chunk))
+        while pending:
+            results = pending.popleft().result()
+            for chunk in itertools.islice(chunks, 1):
+                pending.append(executor.submit(_apply, function, chunk))
+            yield from results
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _apply(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in chunk]
