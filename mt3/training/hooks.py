@@ -1,0 +1,339 @@
+"""What happens around the updates: metrics, evaluation, checkpoints.
+
+The loop calls every hook in turn after each update, and any hook may publish
+metrics, which all hooks then see: one computes, others write. A hook is a
+subclass of `Hook` that overrides what it needs. Writers of metrics never end
+a run: when a write fails they say so once and go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+
+from mt3.models.checkpoints import CheckpointError
+from mt3.training.checkpoints import Checkpoints
+from mt3.training.run_files import METRICS_FILE, TENSORBOARD_FOLDER, write_text_atomically
+from mt3.training.step import TrainState
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Run:
+    """A training run as its hooks see it; the loop keeps it up to date.
+
+    Attributes:
+      state: after the last update. Valid until the next one only (donated).
+      num_steps: at which the run ends.
+      step: updates done, those of earlier, resumed sittings included.
+      start_step: at which this sitting started.
+      hooks: in the order in which they are called.
+      metrics: of the last update, still on the device; see `train_step`.
+      num_examples: in the last batch.
+      data_state: the batch iterator's state after the last update's batch.
+      training_seconds: spent on updates in this sitting, hooks not counted,
+        the first update (which compiles) neither.
+      published: what has been published at this step.
+    """
+
+    state: TrainState
+    num_steps: int
+    step: int = 0
+    start_step: int = 0
+    hooks: Sequence[Hook] = ()
+    metrics: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    num_examples: int = 0
+    data_state: Any = None
+    training_seconds: float = 0.0
+    published: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def publish(self, values: Mapping[str, float]) -> None:
+        """Hands metrics of this step to every hook."""
+        self.published.update(values)
+        for hook in self.hooks:
+            hook.on_metrics(self, values)
+
+    def due(self, period_steps: int) -> bool:
+        """Whether something that happens every so many updates, and at the end, is due."""
+        return self.step % period_steps == 0 or self.step == self.num_steps
+
+
+class Hook:
+    """Does nothing; override what is needed."""
+
+    def on_start(self, run: Run) -> None:
+        """Before the first update of a sitting."""
+
+    def on_step(self, run: Run) -> None:
+        """After every update."""
+
+    def on_metrics(self, run: Run, values: Mapping[str, float]) -> None:
+        """When a hook has published metrics."""
+
+    def on_end(self, run: Run) -> None:
+        """After the last update, also when an exception or a signal ends the run."""
+
+
+class TrainingMetrics(Hook):
+    """Publishes the means of the updates' metrics since the last time, and the speed.
+
+    Names: `train/` before those of `train_step`, `train/steps_per_second` and
+    `train/examples_per_second`. Learning rate and counters are the last ones;
+    values that are not finite are left out of means (their updates were
+    skipped and are counted).
+    """
+
+    LAST_VALUES = ("learning_rate", "skipped_steps")
+
+    def __init__(self, period_steps: int = 100) -> None:
+        if period_steps < 1:
+            raise ValueError(f"the period of metrics is {period_steps} steps: give at least 1")
+        self._period_steps = period_steps
+        self._pending: list[Mapping[str, jax.Array]] = []
+        self._num_examples = 0
+        self._num_timed = 0
+        self._since_seconds = 0.0
+        self._skipped_steps = 0
+
+    def on_start(self, run: Run) -> None:
+        self._skipped_steps = int(run.state.skipped_steps)
+
+    def on_step(self, run: Run) -> None:
+        self._pending.append(run.metrics)
+        if run.step > run.start_step + 1:
+            self._num_examples += run.num_examples
+            self._num_timed += 1
+        if run.due(self._period_steps):
+            self._publish(run)
+
+    def _publish(self, run: Run) -> None:
+        fetched = jax.device_get(self._pending)
+        values = {
+            name: float(last) if name in self.LAST_VALUES else _finite_mean([m[name] for m in fetched])
+            for name, last in fetched[-1].items()
+        }
+        seconds = run.training_seconds - self._since_seconds
+        if self._num_timed and seconds > 0:
+            values["steps_per_second"] = self._num_timed / seconds
+            values["examples_per_second"] = self._num_examples / seconds
+        self._pending, self._num_examples, self._num_timed = [], 0, 0
+        self._since_seconds = run.training_seconds
+        self._warn_of_skipped(run, values)
+        run.publish({f"train/{name}": value for name, value in values.items()})
+
+    def _warn_of_skipped(self, run: Run, values: Mapping[str, float]) -> None:
+        skipped = int(values.get("skipped_steps", 0))
+        if skipped > self._skipped_steps:
+            logger.warning(
+                "%d updates up to step %d were skipped, as loss or gradient was not finite (%d in the run): "
+                "if there are many, lower the learning rate or clip gradients",
+                *(skipped - self._skipped_steps, run.step, skipped),
+            )
+        self._skipped_steps = skipped
+
+
+def _finite_mean(values: Sequence[Any]) -> float:
+    array = np.asarray(values, np.float64)
+    finite = array[np.isfinite(array)]
+    return float(finite.mean()) if finite.size else math.nan
+
+
+class Evaluation(Hook):
+    """Publishes what a function of parameters computes, on a period and at the end."""
+
+    def __init__(
+        self,
+        evaluate: Callable[[Any, int], Mapping[str, float]],
+        period_steps: int = 1000,
+        prefix: str = "eval/",
+    ) -> None:
+        """Args:
+        evaluate: from (parameters, step) to metrics. Must not keep the parameters.
+        period_steps: updates from one evaluation to the next.
+        prefix: put before the metrics' names.
+        """
+        if period_steps < 1:
+            raise ValueError(f"the period of evaluation is {period_steps} steps: give at least 1")
+        self._evaluate = evaluate
+        self._period_steps = period_steps
+        self._prefix = prefix
+
+    def on_step(self, run: Run) -> None:
+        if run.due(self._period_steps):
+            values = self._evaluate(run.state.params, run.step)
+            run.publish({f"{self._prefix}{name}": float(value) for name, value in values.items()})
+
+
+class CheckpointWriter(Hook):
+    """Writes checkpoints on a period, after failed writes, and when the run ends.
+
+    It comes last among the hooks, so that metrics of the step are known. At
+    the end it waits until the checkpoint is whole, and raises if it cannot be.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, period_steps: int) -> None:
+        self._checkpoints = checkpoints
+        self._period_steps = period_steps
+
+    def on_step(self, run: Run) -> None:
+        if run.step == run.num_steps:
+            return  # on_end writes this one.
+        if run.step % self._period_steps == 0 or self._checkpoints.wants_retry():
+            self._checkpoints.save(run.state, run.data_state, run.published)
+
+    def on_end(self, run: Run) -> None:
+        # An update that failed half-way has used up the state that it was given.
+        intact = not any(leaf.is_deleted() for leaf in jax.tree.leaves(run.state))
+        if intact and run.step > run.start_step:
+            self._checkpoints.save_and_wait(run.state, run.data_state, run.published)
+
+
+class _MetricsWriter(Hook):
+    """Base of hooks that write metrics somewhere."""
+
+    _failing = False
+
+    @contextlib.contextmanager
+    def _reporting(self, where: Path) -> Iterator[None]:
+        """Reports the first of several failures to write, and lets training go on."""
+        try:
+            yield
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                logger.error(
+                    "cannot write metrics to %s: %s. Training goes on without; make room there.",
+                    *(where, error.strerror or error),
+                )
+            self._failing = True
+
+
+class JsonlWriter(_MetricsWriter):
+    """Appends published metrics to RUN/metrics.jsonl: `{"step": 100, "train/loss": 1.25, ...}`.
+
+    Numbers that are not finite are written as null. When a run resumes from a
+    checkpoint, lines of later steps are removed, as they will come again.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self._path = Path(run_dir) / METRICS_FILE
+
+    def on_start(self, run: Run) -> None:
+        with self._reporting(self._path):
+            if self._path.exists():
+                text = self._path.read_text(encoding="utf-8")
+                kept = "".join(line for line in text.splitlines(True) if _is_until(line, run.start_step))
+                if kept != text:
+                    write_text_atomically(self._path, kept)
+
+    def on_metrics(self, run: Run, values: Mapping[str, float]) -> None:
+        numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        line = json.dumps({"step": run.step, **numbers}) + "\n"
+        with self._reporting(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def _is_until(line: str, step: int) -> bool:
+    """Whether a line is whole and of this step or before. A killed run may leave half a line."""
+    try:
+        return line.endswith("\n") and json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+class TensorBoardWriter(_MetricsWriter):
+    """Writes published metrics as scalars to RUN/tensorboard."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self._folder = Path(run_dir) / TENSORBOARD_FOLDER
+        self._writer: Any = None
+
+    def on_start(self, run: Run) -> None:
+        from tensorboardX import SummaryWriter  # Heavy, and needed by runs only.
+
+        with self._reporting(self._folder):
+            # TensorBoard hides what an earlier sitting wrote from the purge step on.
+            purge_step = run.start_step + 1 if run.start_step else None
+            self._writer = SummaryWriter(str(self._folder), purge_step=purge_step)
+
+    def on_metrics(self, run: Run, values: Mapping[str, float]) -> None:
+        if self._writer is None:
+            return
+        with self._reporting(self._folder):
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, run.step)
+            self._writer.flush()
+
+    def on_end(self, run: Run) -> None:
+        if self._writer is not None:
+            with self._reporting(self._folder):
+                self._writer.close()
+
+
+class ProgressBar(Hook):
+    """Shows steps, loss and examples per second on a terminal; nothing where there is none."""
+
+    SHOWN = MappingProxyType(
+        {
+            "train/loss": "loss",
+            "train/accuracy": "accuracy",
+            "train/examples_per_second": "examples/s",
+        }
+    )
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._shown: dict[str, str] = {}
+
+    def on_start(self, run: Run) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=run.num_steps, initial=run.start_step, unit="step", disable=None, dynamic_ncols=True
+        )
+
+    def on_step(self, run: Run) -> None:
+        self._bar.update(1)
+
+    def on_metrics(self, run: Run, values: Mapping[str, float]) -> None:
+        self._shown |= {short: f"{values[name]:.4g}" for name, short in self.SHOWN.items() if name in values}
+        self._bar.set_postfix(self._shown, refresh=False)
+
+    def on_end(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class LogWriter(Hook):
+    """Logs published metrics as one line, for runs whose output goes to a file."""
+
+    def on_metrics(self, run: Run, values: Mapping[str, float]) -> None:
+        text = ", ".join(f"{name} {value:.5g}" for name, value in values.items())
+        logger.info("step %d of %d: %s", run.step, run.num_steps, text)
+
+
+def end_hooks(run: Run) -> None:
+    """Calls `on_end` of every hook, whatever the others do.
+
+    Raises:
+      CheckpointError: the last checkpoint could not be written.
+    """
+    failure = None
+    for hook in run.hooks:
+        try:
+            hook.on_end(run)
+        except CheckpointError as error:
+            failure = error
+    if failure is not None:
+        raise failure

@@ -1,0 +1,165 @@
+"""Hooks: what they publish, write and take back on resuming."""
+
+import json
+import logging
+import math
+import struct
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from mt3.training.hooks import (
+    Evaluation,
+    Hook,
+    JsonlWriter,
+    ProgressBar,
+    Run,
+    TensorBoardWriter,
+    TrainingMetrics,
+)
+from mt3.training.optimizers import OptimizerConfig, build_optimizer
+from mt3.training.step import init_state
+
+
+class Recorder(Hook):
+    def __init__(self):
+        self.published = []
+
+    def on_metrics(self, run, values):
+        self.published.append((run.step, dict(values)))
+
+
+@pytest.fixture
+def make_run(make_model):
+    state = init_state(make_model(), build_optimizer(OptimizerConfig()), jax.random.key(0))
+
+    def make(*hooks, num_steps=10, start_step=0):
+        run = Run(state=state, num_steps=num_steps, step=start_step, start_step=start_step, hooks=hooks)
+        for hook in hooks:
+            hook.on_start(run)
+        return run
+
+    return make
+
+
+def advance(run, seconds=0.5, num_examples=4, **metrics):
+    run.step += 1
+    run.num_examples = num_examples
+    run.metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+    if run.step > run.start_step + 1:
+        run.training_seconds += seconds
+    for hook in run.hooks:
+        hook.on_step(run)
+
+
+def test_metrics_are_means_over_their_period(make_run, caplog):
+    recorder = Recorder()
+    run = make_run(TrainingMetrics(2), recorder, num_steps=5)
+    for index, loss in enumerate([4.0, 2.0, 1.0, math.nan, 7.0]):
+        advance(run, loss=loss, learning_rate=0.1 * index, skipped_steps=float(index >= 3))
+    (step_2, first), (step_4, second), (step_5, last) = recorder.published
+    assert (step_2, step_4, step_5) == (2, 4, 5)
+    assert [values["train/loss"] for values in (first, second, last)] == [3.0, 1.0, 7.0]
+    assert first["train/learning_rate"] == pytest.approx(0.1)
+    # The first update compiles and is not timed: one of two in the first period.
+    assert [values["train/examples_per_second"] for values in (first, second)] == [8.0, 8.0]
+    assert second["train/steps_per_second"] == 2.0
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert "1 updates up to step 4 were skipped" in warning
+
+
+def test_evaluation_runs_on_its_period_and_at_the_end(make_run):
+    recorder, seen = Recorder(), []
+
+    def evaluate(params, step):
+        seen.append(params)
+        return {"onset_f1": step / 10}
+
+    run = make_run(Evaluation(evaluate, 2), recorder, num_steps=5)
+    for _ in range(5):
+        advance(run)
+    assert recorder.published == [(step, {"eval/onset_f1": step / 10}) for step in (2, 4, 5)]
+    assert seen == [run.state.params] * 3
+
+
+@pytest.mark.parametrize("hook", [TrainingMetrics, lambda period: Evaluation(lambda *_: {}, period)])
+def test_periods_are_positive(hook):
+    with pytest.raises(ValueError, match="is 0 steps: give at least 1"):
+        hook(0)
+
+
+def test_jsonl_holds_one_object_a_line(tmp_path, make_run):
+    run = make_run(JsonlWriter(tmp_path))
+    run.step = 3
+    run.publish({"train/loss": 1.25, "train/z_loss": math.nan})
+    # Written at once, not when the run ends.
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 3, "train/loss": 1.25, "train/z_loss": None}]
+    run.publish({"eval/f1": 0.5})
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_jsonl_takes_back_what_a_resumed_run_repeats(tmp_path, make_run):
+    kept = '{"step": 10, "train/loss": 2.0}\n{"step": 20, "train/loss": 1.5}\n'
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(kept + '{"step": 30, "train/loss": 1.0}\n{"step": 40, "trai')
+    run = make_run(JsonlWriter(tmp_path), num_steps=50, start_step=20)
+    assert path.read_text() == kept
+    run.step = 30
+    run.publish({"train/loss": 1.0})
+    assert path.read_text() == kept + '{"step": 30, "train/loss": 1.0}\n'
+
+
+def test_metrics_that_cannot_be_written_are_reported_once(tmp_path, make_run, caplog, monkeypatch):
+    run = make_run(JsonlWriter(tmp_path))
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full_disk)
+        run.publish({"a": 1.0})
+        run.publish({"a": 2.0})
+    run.publish({"a": 3.0})
+    [line] = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "No space left on device" in line
+    assert str(tmp_path / "metrics.jsonl") in line
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 0, "a": 3.0}
+
+
+def read_scalars(folder):
+    """(step, name, value) of TensorBoard event files: length, checksum, event, checksum."""
+    scalars = []
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
+            scalars += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+    return scalars
+
+
+def test_tensorboard_gets_the_scalars(tmp_path, make_run):
+    writer = TensorBoardWriter(tmp_path)
+    run = make_run(writer)
+    run.step = 5
+    run.publish({"train/loss": 1.5})
+    writer.on_end(run)
+    assert read_scalars(tmp_path / "tensorboard") == [(5, "train/loss", 1.5)]
+
+
+def test_progress_bar_counts_from_where_the_run_resumed(make_run, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    bar = ProgressBar()
+    run = make_run(bar, num_steps=10, start_step=4)
+    for _ in range(2):
+        advance(run)
+    run.publish({"train/loss": 1.23456, "train/examples_per_second": 80.0})
+    bar.on_end(run)
+    shown = capsys.readouterr().err
+    assert "6/10" in shown
+    assert "loss=1.235" in shown
+    assert "examples/s=80" in shown
