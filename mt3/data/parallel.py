@@ -10,10 +10,12 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tqdm
 
@@ -22,8 +24,6 @@ Result = TypeVar("Result")
 
 # Chunks under way or waiting to be taken, per worker.
 _CHUNKS_PER_WORKER = 4
-# One thread each: the workers themselves are the parallelism.
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def available_cores() -> int:
@@ -33,15 +33,35 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def make_executor(workers: int) -> ProcessPoolExecutor:
-    """A pool of fresh processes."""
+def make_executor(
+    workers: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+) -> ProcessPoolExecutor:
+    """A pool of fresh processes that end with this one, however it ends.
+
+    Args:
+      workers: how many.
+      initializer: called once in each worker with `arguments`.
+      arguments: sent to each worker once.
+    """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_initialize_worker)
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_initialize_worker, initargs=(initializer, arguments)
+    )
 
 
-def _initialize_worker() -> None:
-    for name in _THREAD_LIMITS:
-        os.environ.setdefault(name, "1")
+def _initialize_worker(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    # An interrupt from the keyboard reaches all processes; the parent alone handles it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    if initializer is not None:
+        initializer(*arguments)
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def ordered_map(
