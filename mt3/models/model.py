@@ -59,6 +59,17 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+def get_architecture(name: str) -> Architecture:
+    """The row of `ARCHITECTURES` of that name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"architecture is {name!r}: choose one of {', '.join(sorted(ARCHITECTURES))}")
+    return ARCHITECTURES[name]
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """Everything that a checkpoint's parameters do not say themselves.
@@ -83,7 +94,7 @@ class ModelSpec:
     input_kind: str = "frames"
 
     def __post_init__(self) -> None:
-        config_type = architecture(self.architecture).network_config
+        config_type = get_architecture(self.architecture).network_config
         if not isinstance(self.network, config_type):
             raise ValueError(
                 f"network is {self.network!r}: architecture {self.architecture!r} takes a "
@@ -135,7 +146,7 @@ class ModelSpec:
           ValueError: an unknown field or a value out of range.
         """
         fields = dict(values)
-        row = architecture(fields.get("architecture", cls.architecture))
+        row = get_architecture(fields.get("architecture", cls.architecture))
         readers: dict[str, Callable[[Any], Any]] = {
             "network": lambda network: _from_fields(row.network_config, network, "network"),
             "spectrogram": lambda spectrogram: _from_fields(SpectrogramConfig, spectrogram, "spectrogram"),
@@ -151,12 +162,12 @@ class ModelSpec:
 class TranscriptionModel:
     """The functions of a `ModelSpec`: pure, jittable, hashable as a static argument."""
 
-    spec: ModelSpec = ModelSpec()
+    spec: ModelSpec
 
     @property
     def module(self) -> nn.Module:
         """The Linen module, from features and previous tokens to logits."""
-        return architecture(self.spec.architecture).module(self.spec.network)
+        return get_architecture(self.spec.architecture).module(self.spec.network)
 
     def init(self, rng: jax.Array) -> dict[str, Any]:
         """Random initial parameters, a nested dictionary of float32 arrays."""
@@ -245,7 +256,7 @@ class TranscriptionModel:
         """
         if max_tokens is None:
             max_tokens = self.spec.max_target_tokens
-        decode = architecture(self.spec.architecture).generate
+        decode = get_architecture(self.spec.architecture).generate
         features = _jitted_features(self, jnp.asarray(inputs))
         return decode(self.spec.network, params, features, max_tokens=max_tokens, **options)
 
@@ -253,17 +264,6 @@ class TranscriptionModel:
         # Parameter shapes depend on no sequence length, so one frame and one token will do.
         frames = jnp.zeros((1, 1, self.spec.spectrogram.num_mel_bins), jnp.float32)
         return self.module.init(rng, frames, jnp.zeros((1, 1), jnp.int32))["params"]
-
-
-def architecture(name: str) -> Architecture:
-    """The row of `ARCHITECTURES` of that name.
-
-    Raises:
-      ValueError: there is none.
-    """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"architecture is {name!r}: choose one of {', '.join(sorted(ARCHITECTURES))}")
-    return ARCHITECTURES[name]
 
 
 _jitted_features = jax.jit(TranscriptionModel.features, static_argnums=0)
