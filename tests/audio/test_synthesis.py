@@ -106,13 +106,17 @@ def strongest_within_an_octave(semitones, spectrum, key):
 
 
 def render_programs(backend, key, programs):
-    """float32 [programs, samples]: half a second of `key` on each."""
-    onsets = np.arange(len(programs)) * SLOT_SECONDS
-    notes = make_notes(
-        [(onset, onset + 0.5, key, program) for onset, program in zip(onsets, programs, strict=True)]
-    )
-    samples = render(backend, notes, duration_seconds=len(programs) * SLOT_SECONDS)
-    return samples.reshape(len(programs), -1)[:, 800:8000]
+    """float32 [programs, samples]: half a second of `key` on each, one after the other."""
+    rendered = []
+    for first in range(0, len(programs), 15):  # as many as midirenderer plays in one go
+        group = programs[first : first + 15]
+        onsets = np.arange(len(group)) * SLOT_SECONDS
+        notes = make_notes(
+            [(onset, onset + 0.5, key, program) for onset, program in zip(onsets, group, strict=True)]
+        )
+        samples = render(backend, notes, duration_seconds=len(group) * SLOT_SECONDS)
+        rendered.append(samples.reshape(len(group), -1)[:, 800:8000])
+    return np.concatenate(rendered)
 
 
 @every_backend
