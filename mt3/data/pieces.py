@@ -167,13 +167,13 @@ def load_saved_pieces(path: Path) -> tuple[list[Piece], list[SkippedItem]]:
       PieceError: when the file is missing or is not one.
     """
     try:
-        with np.load(path) as file:
+        with path.open("rb") as stream, np.load(stream) as file:
             arrays = {name: file[name] for name in file.files}
         notes = Notes(**{name: arrays[name] for name in COLUMNS})
         ends = np.cumsum(arrays["num_notes"])
         texts = zip(arrays["id"].tolist(), arrays["licence"].tolist(), strict=True)
         skips = zip(arrays["skipped_item"].tolist(), arrays["skipped_reason"].tolist(), strict=True)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise PieceError(f"{path} holds no saved pieces ({error}); delete it and parse again.") from error
     pieces = [
         Piece(piece_id, notes[end - count : end], arrays["part"][end - count : end], licence)

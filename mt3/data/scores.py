@@ -16,6 +16,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,11 @@ def parse_score(collection: str, path: Path) -> list[Piece]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             parsed = music21.converter.parse(path, forceSource=True, storePickle=False)
-    # What music21 raises on scores it does not understand.
+    # What music21 and the parsers below it raise on scores they do not understand.
     except (
         music21.exceptions21.Music21Exception,
+        zipfile.BadZipFile,
+        SyntaxError,
         ValueError,
         LookupError,
         TypeError,
