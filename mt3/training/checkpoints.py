@@ -294,6 +294,7 @@ class Checkpoints:
         if isinstance(error, ValueError) and not _STORAGE_STATUS.match(str(error)):
             raise error
         self._remove_remains(str(step))
+        gc.collect()  # asyncio logs failed tasks when they are collected: now, while it is kept from that.
         self._failures += 1
         self._failed_at_seconds = time.monotonic()
         intact = ", ".join(map(str, self.steps)) or "none"
@@ -428,7 +429,6 @@ def _one_report_of_failures() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.collect()  # asyncio logs a failure when its task is collected.
         for other_logger in loggers:
             other_logger.removeFilter(keep)
         if sys.unraisablehook is on_unraisable:
