@@ -31,7 +31,7 @@ def _write(step_dir, params, spec):
     """A checkpoint as training writes it, with an item that no reader of the model needs."""
     items = {
         "params": ocp.args.StandardSave(params),
-        "train_state": ocp.args.StandardSave({"step": np.int32(3)}),
+        "train_state": ocp.args.StandardSave({"step": np.array(3)}),
         "spec": ocp.args.JsonSave(spec),
     }
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
