@@ -13,12 +13,12 @@ import sys
 import numpy as np
 import pytest
 
-from mt3.data import stream
 from mt3.data.augmentation import AugmentationConfig
+from mt3.data.clips import drawn_clips, render_clip
 from mt3.data.pieces import Piece, PieceError
 from mt3.data.preprocessors import SegmentConfig
 from mt3.data.sources.synth import SynthConfig
-from mt3.data.stream import StreamConfig, StreamError, SyntheticStream, drawn_clips
+from mt3.data.stream import StreamConfig, StreamError, SyntheticStream
 from mt3.symbolic.notes import Notes
 from mt3.symbolic.tokenizer import Tokenizer
 from mt3.symbolic.vocabularies import VocabularyConfig
@@ -155,7 +155,7 @@ def test_targets_say_what_sounds(config, pieces):
     num_compared = 0
     for step, batch in enumerate(take(config, pieces, 4)):
         (clip,) = drawn_clips(config, step)
-        chunk = stream.render_clip(config, pieces, clip)
+        chunk = render_clip(config, pieces, clip)
         start_seconds = find_segment(chunk.samples, batch["inputs"][0]) / 125
         decoded = TOKENIZER.decode([(0.0, batch["decoder_target_tokens"][0])])
         assert decoded.dropped_events == 0
