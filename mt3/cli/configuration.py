@@ -7,11 +7,13 @@ is adding a row. Names in gin files are the names in Python.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
+import logging
 import tokenize
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,15 @@ CONFIGURABLES: dict[str, str] = {
     "DecodingOptions": "mt3.inference.transcriber",
     "OptimizerConfig": "mt3.training.optimizers",
     "SynthConfig": "mt3.data.sources.synth",
+    "AugmentationConfig": "mt3.data.augmentation",
     "TrainingRun": "mt3.cli.runs",
     "EvaluationRun": "mt3.cli.runs",
     "CheckpointConfig": "mt3.training.checkpoints",
     "MeshConfig": "mt3.training.partitioning",
     "prepared_recordings": "mt3.cli.runs",
+    "rendered_recordings": "mt3.cli.runs",
+    "seqio_batches": "mt3.cli.runs",
+    "stream_batches": "mt3.cli.runs",
 }
 
 
@@ -119,9 +125,27 @@ def _search(directory: str) -> None:
     gin.add_config_file_search_path(directory)
 
 
+@contextlib.contextmanager
+def _without_search_messages() -> Iterator[None]:
+    # gin logs an error for every place where it looks for a file in vain.
+    root, silent = logging.getLogger(), logging.NullHandler()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Path not found: ")
+
+    root.addHandler(silent)  # otherwise the first message installs one for good
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
+        root.removeHandler(silent)
+
+
 def _parse(action: Callable[[], Any], where: str) -> Any:
     try:
-        return action()
+        with _without_search_messages():
+            return action()
     except (
         ValueError,
         TypeError,

@@ -13,7 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from mt3.cli.runtime import cache_directory
+from mt3.data.parallel import available_cores
+from mt3.data.preprocessors import SegmentConfig
 from mt3.data.recordings import Recording
+from mt3.data.sources.synth import SynthConfig, synthetic_recordings
+from mt3.data.stream import StreamConfig, SyntheticStream, varied_music
 from mt3.evaluation import baselines
 from mt3.evaluation.evaluator import evaluate
 from mt3.evaluation.results import EvaluationResult
@@ -41,6 +46,67 @@ def prepared_recordings(
     from mt3.data.records import read_recordings
 
     return read_recordings(data_dir, split)[:max_recordings]
+
+
+def rendered_recordings(music: SynthConfig, split: str = "validation", count: int | None = 8) -> Sequence[Recording]:
+    """Recordings that are rendered when they are needed, without any files; see `synthetic_recordings`.
+
+    Args:
+      music: what is played, and how.
+      split: train, validation or test.
+      count: how many; None for as many as `music` says.
+    """
+    return synthetic_recordings(music, split, count, cache_dir=cache_directory())
+
+
+def stream_batches(
+    spec: ModelSpec,
+    *,
+    music: SynthConfig | None = None,
+    batch_size: int = 64,
+    max_examples_per_mix: int = 1,
+    clips_per_generation: int = 128,
+    live_generations: int = 4,
+    segments_per_clip: int = 16,
+    target_buckets: Sequence[int] = (),
+    long_targets: str = "truncate",
+    split: str = "train",
+    workers: int | None = None,
+) -> SyntheticStream:
+    """Batches of music that is rendered while training goes on; see `mt3.data.stream.StreamConfig`.
+
+    Args:
+      spec: whose segments and tokens.
+      workers: processes that render; one a core by default, 0 for none but this one.
+    """
+    config = StreamConfig(
+        music=varied_music() if music is None else music,
+        segments=_segments(spec, long_targets),
+        batch_size=batch_size,
+        max_examples_per_mix=max_examples_per_mix,
+        clips_per_generation=clips_per_generation,
+        live_generations=live_generations,
+        segments_per_clip=segments_per_clip,
+        target_buckets=tuple(target_buckets),
+        split=split,
+    )
+    workers = available_cores() if workers is None else workers
+    return SyntheticStream(config, workers=workers, cache_dir=cache_directory())
+
+
+def _segments(spec: ModelSpec, long_targets: str) -> SegmentConfig:
+    if spec.input_kind != "frames":
+        raise ValueError(
+            f"the model's input_kind is {spec.input_kind!r}, but the stream gives audio frames: "
+            "set ModelSpec.input_kind = 'frames', the numbers are the same"
+        )
+    return SegmentConfig(
+        tokenizer=spec.tokenizer,
+        segment_frames=spec.input_frames,
+        max_target_tokens=spec.max_target_tokens,
+        hop_samples=spec.spectrogram.hop_samples,
+        long_targets=long_targets,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,3 +243,7 @@ class TrainingRun:
     def _scores(self, params: Any, step: int) -> Mapping[str, float]:
         assert self.evaluation is not None
         return self.evaluation.run(self.spec, params, settings={"step": step}, progress=False).scores
+
+
+def seqio_batches(spec, *, task, data_dir, batch_size):
+    raise NotImplementedError

@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def cache_directory() -> Path:
-    """Where compiled programs and parsed scores are kept: MT3_CACHE_DIR, else the user's cache directory."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mt3"
-    return Path(os.environ.get("MT3_CACHE_DIR", default))
+    """Where compiled programs and parsed scores are kept: MT3_CACHE, else the user's cache directory."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mt3"
+    return Path(os.environ.get("MT3_CACHE") or default)
 
 
 def start_jax() -> None:
