@@ -7,13 +7,14 @@ or configured does not reach them; what they need must be in their arguments.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, TypeVar
 
@@ -71,8 +72,8 @@ def ordered_map(
     workers: int = 0,
     description: str = "",
     chunk_size: int = 1,
-) -> Iterator[Result]:
-    """`function` of each item, in order.
+) -> Generator[Result, None, None]:
+    """`function` of each item, in order; close the iterator to end the workers early.
 
     Args:
       function: at the top level of a module, so that workers can import it.
@@ -82,23 +83,21 @@ def ordered_map(
         once the work takes more than a moment; empty for none.
       chunk_size: items that are sent to a worker together.
     """
-    # tqdm's monitor thread would outlive the bar.
-    tqdm.tqdm.monitor_interval = 0
     bar = tqdm.tqdm(total=len(items), desc=description, delay=1.0, disable=None if description else True)
     with bar:
-        results = _serial(function, items) if workers < 1 else _parallel(function, items, workers, chunk_size)
-        for result in results:
-            bar.update()
-            yield result
-
-
-def _serial(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    return map(function, items)
+        if workers < 1:
+            results = (function(item) for item in items)
+        else:
+            results = _parallel(function, items, workers, chunk_size)
+        with contextlib.closing(results):
+            for result in results:
+                bar.update()
+                yield result
 
 
 def _parallel(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, chunk_size: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     chunks = (items[first : first + chunk_size] for first in range(0, len(items), chunk_size))
     workers = min(workers, -(-len(items) // chunk_size))
     if not workers:

@@ -77,7 +77,7 @@ def load_pieces(
         for skip in failed:
             if strict:
                 raise PieceError(f"{skip.item}: {skip.reason}")
-            logging.getLogger(__name__).warning("Skipped %s: %s", skip.item, skip.reason)
+            logging.getLogger(__name__).info("Skipped %s: %s", skip.item, skip.reason)
         if not found:
             raise PieceError(f"{collection} holds no music that can be read; name another collection.")
         pieces += found

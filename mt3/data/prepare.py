@@ -8,6 +8,7 @@ finished already is not made again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -94,19 +95,23 @@ def write_split(
       PrepareError: when nothing could be made; with `strict`, when a job fails.
     """
     work = functools.partial(_attempt, make, job_name)
-    with RecordWriter(
-        directory, name, split, num_shards=max(1, min(num_shards, len(jobs))), seed=seed, config=config
-    ) as writer:
+    num_shards = max(1, min(num_shards, len(jobs)))
+    results = parallel.ordered_map(work, jobs, workers=workers, description=f"Making {name} {split}")
+    with (
+        RecordWriter(directory, name, split, num_shards=num_shards, seed=seed, config=config) as writer,
+        contextlib.closing(results),
+    ):
         num_written, failures = 0, []
         for skip in skipped:
             writer.skip(skip.item, skip.reason)
-        for result in parallel.ordered_map(work, jobs, workers=workers, description=f"Making {name} {split}"):
+        for result in results:
             if isinstance(result, SkippedItem):
+                failure = f"{result.item}: {result.reason}"
                 if strict:
-                    raise PrepareError(f"{result.item}: {result.reason}")
-                logging.getLogger(__name__).warning("Skipped %s: %s", result.item, result.reason)
+                    raise PrepareError(failure)
+                logging.getLogger(__name__).info("Skipped %s", failure)
                 writer.skip(result.item, result.reason)
-                failures.append(f"{result.item}: {result.reason}")
+                failures.append(failure)
                 continue
             for recording in result:
                 writer.write(recording)

@@ -8,10 +8,10 @@ manifest; what is damaged is reported in one line that names the file.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -191,7 +191,9 @@ class RecordWriter:
         self._paths = [
             self._directory / shard_name(name, split, index, num_shards) for index in range(num_shards)
         ]
-        self._temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in self._paths]
+        for left_behind in self._directory.glob(f".{name}-{split}.tfrecord-*.tmp"):
+            left_behind.unlink()  # by a run that was killed
+        self._temporary = [path.with_name(f".{path.name}.tmp") for path in self._paths]
         self._files = [path.open("wb") for path in self._temporary]
         self._hashes = [hashlib.sha256() for _ in self._paths]
         self._recordings: list[RecordingInfo] = []
@@ -234,8 +236,9 @@ class RecordWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            for file in self._files:
-                file.close()
+            with contextlib.ExitStack() as stack:
+                for file in self._files:
+                    stack.callback(file.close)
             if kind is None:
                 self._finish()
         finally:

@@ -245,7 +245,10 @@ class SyntheticStream(Iterator[Batch]):
           PieceError: when there is no music.
         """
         if pieces is None:
-            pieces = split_pieces(config.music, cache_dir=cache_dir, workers=workers)[0][config.split]
+            splits, skipped = split_pieces(config.music, cache_dir=cache_dir, workers=workers)
+            pieces = splits[config.split]
+            for skip in skipped:
+                logging.getLogger(__name__).warning("Skipped %s: %s", skip.item, skip.reason)
         if not pieces:
             raise PieceError(f"No music is left for split {config.split!r}; name more collections.")
         self._fingerprint = _fingerprint(config, pieces)

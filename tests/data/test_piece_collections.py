@@ -25,6 +25,7 @@ def test_folder_and_zip_hold_the_same_pieces(tmp_path, midi_folder):
 
 
 def test_broken_files_are_listed_by_name(tmp_path, make_tune, caplog):
+    caplog.set_level("INFO")
     write_midi(make_tune(1), tmp_path / "fine.mid")
     (tmp_path / "broken.mid").write_bytes(b"MThd\0\0\0\6\0\1\0\1\0\x60MTrk\0\0\0\xff")
     (tmp_path / "empty.MID").write_bytes(b"")

@@ -117,6 +117,12 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
         read_recordings(tmp_path, "train")
 
 
+def test_what_a_killed_run_left_behind_is_removed(tmp_path):
+    (tmp_path / ".set-train.tfrecord-00003-of-00007.tmp").write_bytes(b"half")
+    write(tmp_path, [recording(0)])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_writing_again_replaces_shards_of_another_number(tmp_path):
     write(tmp_path, [recording(0), recording(1)], num_shards=2)
     write(tmp_path, [recording(2)], num_shards=1)
