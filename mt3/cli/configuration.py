@@ -38,7 +38,7 @@ CONFIGURABLES: dict[str, str] = {
     "MeshConfig": "mt3.training.partitioning",
     "prepared_recordings": "mt3.cli.runs",
     "rendered_recordings": "mt3.cli.runs",
-    "seqio_batches": "mt3.cli.runs",
+    "seqio_batches": "mt3.data.seqio_batches",
     "stream_batches": "mt3.cli.runs",
 }
 

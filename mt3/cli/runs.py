@@ -48,7 +48,9 @@ def prepared_recordings(
     return read_recordings(data_dir, split)[:max_recordings]
 
 
-def rendered_recordings(music: SynthConfig, split: str = "validation", count: int | None = 8) -> Sequence[Recording]:
+def rendered_recordings(
+    music: SynthConfig, split: str = "validation", count: int | None = 8
+) -> Sequence[Recording]:
     """Recordings that are rendered when they are needed, without any files; see `synthetic_recordings`.
 
     Args:
@@ -243,7 +245,3 @@ class TrainingRun:
     def _scores(self, params: Any, step: int) -> Mapping[str, float]:
         assert self.evaluation is not None
         return self.evaluation.run(self.spec, params, settings={"step": step}, progress=False).scores
-
-
-def seqio_batches(spec, *, task, data_dir, batch_size):
-    raise NotImplementedError
