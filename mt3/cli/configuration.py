@@ -12,7 +12,9 @@ import functools
 import importlib
 import inspect
 import logging
+import re
 import tokenize
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 import gin
 
 import mt3
+from mt3.cli.value_types import fits, in_words
 
 # Name in gin files -> module that defines it.
 CONFIGURABLES: dict[str, str] = {
@@ -42,6 +45,9 @@ CONFIGURABLES: dict[str, str] = {
     "stream_batches": "mt3.cli.runs",
 }
 
+# Longer than any value written out; gin breaks lines that are longer.
+_ONE_LINE = 1 << 16
+
 
 def configs_directory() -> Path:
     """Where the shipped gin files are: inside the installed package, or beside it in a checkout."""
@@ -50,18 +56,32 @@ def configs_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
+def shipped_files() -> list[str]:
+    """Names of the gin files in `configs_directory()`."""
+    return sorted(path.name for path in configs_directory().glob("*.gin"))
+
+
 @functools.cache
 def register() -> None:
     """Makes the rows of `CONFIGURABLES` known to gin."""
     for name, module in CONFIGURABLES.items():
-        target = getattr(importlib.import_module(module), name)
+        target = _target(name)
         gin.external_configurable(_constructor(target), name=name, module=module.split(".", 1)[1])
+
+
+def _target(name: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(CONFIGURABLES[name]), name)
 
 
 def _constructor(target: Callable[..., Any]) -> Callable[..., Any]:
     # gin would put a subclass in a class's place, and instances of the two
     # would never be equal; a function with its signature makes real ones.
+    hints = typing.get_type_hints(target)
+
     def make(*args: Any, **kwargs: Any) -> Any:
+        for name, value in kwargs.items():
+            if name in hints and not fits(value, hints[name]):
+                raise ValueError(f"{target.__name__}.{name} is {value!r}: give {in_words(hints[name])}")
         return target(*args, **kwargs)
 
     make.__name__ = make.__qualname__ = target.__name__
@@ -85,11 +105,16 @@ def parse(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[
         _parse(lambda file=file: gin.parse_config_file(file), f"gin file {file}")
     for binding in bindings:
         name, equals, value = binding.partition("=")
-        if not (name.strip() and equals):
+        if not (name.strip() and equals and value.strip()):
             raise ValueError(
                 f"--gin.{binding}: write --gin.NAME=VALUE, text in two pairs of quotes: --gin.NAME=\"'text'\""
             )
         _parse(lambda line=f"{name} = {value}": gin.parse_config(line), f"--gin.{binding}")
+        if "." not in name and not re.search(rf"%{re.escape(name.strip())}\b", gin.config_str()):
+            raise ValueError(
+                f"--gin.{binding}: no gin file uses a macro {name.strip()}; "
+                "parameters are written with what they belong to, as in --gin.TrainingRun.num_steps=100"
+            )
 
 
 def build(name: str) -> Any:
@@ -102,8 +127,20 @@ def build(name: str) -> Any:
 
 
 def resolved() -> str:
-    """All parameters of what has been built, defaults included, as a gin file that builds it again."""
-    return gin.operative_config_str()
+    """All that is bound, and the defaults of what has been built, as a gin file that builds it again."""
+    # What has been called is in the operative configuration only, what will be called later in the other.
+    bound = _bindings(gin.config_str(max_line_length=_ONE_LINE))
+    bindings = bound | _bindings(gin.operative_config_str(max_line_length=_ONE_LINE))
+    blocks: dict[str, list[str]] = {}
+    for name in sorted(bindings, key=lambda name: ("." in name, name)):  # macros come first
+        blocks.setdefault(name.rpartition(".")[0], []).append(f"{name} = {bindings[name]}\n")
+    return "\n".join("".join(block) for block in blocks.values())
+
+
+def _bindings(text: str) -> dict[str, str]:
+    """NAME -> VALUE of a gin file whose bindings are one line each."""
+    lines = (line.partition(" = ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: value for name, equals, value in lines if equals}
 
 
 def bindings_from(arguments: Sequence[str]) -> list[str]:
@@ -155,6 +192,39 @@ def _parse(action: Callable[[], Any], where: str) -> Any:
         tokenize.TokenError,
         RuntimeError,
     ) as error:
-        # gin appends a trace of scopes to the message; its first line says what is wrong.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{where}: {reason}") from error
+        raise ValueError(f"{where}: {_explain(error)}") from error
+
+
+def _explain(error: Exception) -> str:
+    """What is wrong, and the remedy where gin and Python do not say it."""
+    # gin appends a trace of scopes to the message; its first line says what is wrong.
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, tokenize.TokenError):
+        return "a bracket or a quote is not closed"
+    if unset := re.search(r"In call to configurable 'macro' .* in scope '(.+?)'", str(error)):
+        return f"%{unset[1]} is used, but not set; set it with --gin.{unset[1]}=VALUE"
+    for pattern, remedy in _REMEDIES.items():
+        if found := re.match(pattern, reason):
+            return f"{found[0].rstrip('. ')}; {remedy(found)}"
+    return reason
+
+
+# Messages of gin and Python, as far as they are shown -> what to do.
+_REMEDIES: dict[str, Callable[[re.Match[str]], str]] = {
+    r"malformed node or string": lambda found: (
+        "text needs quotes, on a command line within other quotes: \"'text'\""
+    ),
+    r"Unable to parse value.*|Expected newline.*|invalid syntax.*": lambda found: (
+        "values are those of Python, or @NAME, @NAME() and %NAME"
+    ),
+    r"No configurable matching .*": lambda found: f"there are {', '.join(CONFIGURABLES)}",
+    r"Configurable '(.+)' doesn't have a parameter.*": lambda found: (
+        f"its parameters are {', '.join(inspect.signature(_target(found[1])).parameters)}"
+    ),
+    r"Unable to open file: [^ ]+": lambda found: (
+        f"it is neither here nor among the shipped ones: {', '.join(shipped_files())}"
+    ),
+    r"(\w+)(?:\.__init__)?\(\) missing .*": lambda found: (
+        f"bind them in a gin file or with --gin.{found[1]}.NAME=VALUE"
+    ),
+}
