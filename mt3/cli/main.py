@@ -52,12 +52,24 @@ def _options(
     """Options of `mt3` itself."""
 
 
+# Errors with a remedy that are neither an OSError nor a ValueError, by module.
+_MENDABLE = {"mt3.models.checkpoints": "CheckpointError", "mt3.data.clips": "StreamError"}
+
+
+def _is_mendable(error: Exception) -> bool:
+    # Whatever was raised, its module is imported; importing them here would cost --help its speed.
+    types = [
+        getattr(sys.modules[module], name) for module, name in _MENDABLE.items() if module in sys.modules
+    ]
+    return isinstance(error, (OSError, ValueError, ModuleNotFoundError, *types))
+
+
 def main() -> None:
     """The console script."""
     try:
         app()
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        if os.environ.get("MT3_TRACEBACK"):
+    except Exception as error:
+        if os.environ.get("MT3_TRACEBACK") or not _is_mendable(error):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"mt3: error: {message}", file=sys.stderr)
