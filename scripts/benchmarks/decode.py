@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, nargs="+", default=[8, 32], help="segments at once")
     parser.add_argument("--tokens", type=int, default=1024, help="tokens of each segment")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each")
+    parser.add_argument("--repeats", type=int, default=2, help="timed runs of each")
     parser.add_argument("--activation_dtype", default="float32", choices=ACTIVATION_DTYPES)
     arguments = parser.parse_args()
     config = dataclasses.replace(TransformerConfig(), activation_dtype=arguments.activation_dtype)
