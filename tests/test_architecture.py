@@ -14,7 +14,7 @@ import mt3
 PACKAGE = Path(mt3.__file__).parent
 ROOMS = ("symbolic", "audio", "models", "inference", "evaluation", "data", "training", "cli")
 HEAVY = {"tensorflow", "seqio", "note_seq", "apache_beam"}
-TENSORFLOW_FILES = {"data/tasks.py", "data/features.py", "data/cache.py"}
+TENSORFLOW_FILES = {"data/tasks.py", "data/features.py", "data/seqio_preprocessors.py"}
 
 
 def imported_modules(file: Path) -> set[str]:
