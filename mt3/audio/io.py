@@ -24,6 +24,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from mt3 import files
+
 _QUALITY = "HQ"  # soxr's: flat to 0.91 of the lower Nyquist frequency, aliases below 20-bit noise
 _FULL_SCALE = 32768
 # What write_audio makes of a suffix, and how samples of so many bits are stored.
@@ -164,14 +166,7 @@ def write_audio(
     container = _FORMATS.get(path.suffix.lower())
     if container is None:
         raise AudioError(f"{path} has an unknown suffix; choose one of {', '.join(_FORMATS)}.")
-    content = _encode(samples, sample_rate, container, bits, str(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+    files.write_bytes(path, _encode(samples, sample_rate, container, bits, str(path)))
 
 
 def encode_flac(samples: np.ndarray, sample_rate: int, *, bits: int = 16) -> bytes:

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from mt3.cli.runtime import cache_directory
 from mt3.data.parallel import available_cores
 from mt3.data.preprocessors import SegmentConfig
 from mt3.data.recordings import Recording
@@ -22,6 +21,7 @@ from mt3.data.stream import StreamConfig, SyntheticStream, varied_music
 from mt3.evaluation import baselines
 from mt3.evaluation.evaluator import evaluate
 from mt3.evaluation.results import EvaluationResult
+from mt3.files import cache_directory
 from mt3.inference.transcriber import DecodingOptions, Transcriber
 from mt3.models.model import ModelSpec, TranscriptionModel
 from mt3.training.checkpoints import CheckpointConfig

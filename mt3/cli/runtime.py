@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-
-def cache_directory() -> Path:
-    """Where compiled programs and parsed scores are kept: MT3_CACHE, else the user's cache directory."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mt3"
-    return Path(os.environ.get("MT3_CACHE") or default)
+from mt3.files import cache_directory
 
 
 def start_jax() -> None:

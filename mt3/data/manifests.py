@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mt3 import files
 from mt3.data.tfrecords import RecordError
 from mt3.symbolic.notes import Notes
 
@@ -154,12 +154,7 @@ def read_manifest(directory: Path | str, split: str, name: str | None = None) ->
 def write_manifest(directory: Path | str, manifest: Manifest) -> Path:
     """Writes atomically; returns the path."""
     path = manifest_path(directory, manifest.name, manifest.split)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(manifest.to_json(), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write_text(path, manifest.to_json())
     return path
 
 

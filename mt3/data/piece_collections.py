@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from mt3.data import parallel, scores
 from mt3.data.manifests import SkippedItem
 from mt3.data.pieces import PIECES_VERSION, Piece, PieceError, load_saved_pieces, save_pieces
+from mt3.files import cache_directory
 from mt3.symbolic.conversions import MidiError, read_midi
 
 MIDI_SUFFIXES = (".mid", ".midi")
@@ -43,13 +43,6 @@ class _File:
     version: str = ""
 
 
-def default_cache_dir() -> Path:
-    """$MT3_CACHE, else the user's cache folder."""
-    if configured := os.environ.get("MT3_CACHE"):
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mt3"
-
-
 def load_pieces(
     collections: Sequence[str],
     *,
@@ -62,7 +55,7 @@ def load_pieces(
     Args:
       collections: each a name of `scores.COLLECTIONS`, a folder (searched
         through) or a .zip of MIDI files, a MIDI file, or an .npz of `save_pieces`.
-      cache_dir: for parsed pieces; by default `default_cache_dir()`.
+      cache_dir: for parsed pieces; by default `cache_directory()`.
       workers: processes that parse; 0 parses in this one.
       strict: fail at the first file that cannot be read.
 
@@ -73,7 +66,7 @@ def load_pieces(
     pieces: list[Piece] = []
     skipped: list[SkippedItem] = []
     for collection in collections:
-        found, failed = _load_collection(collection, Path(cache_dir or default_cache_dir()), workers)
+        found, failed = _load_collection(collection, Path(cache_dir or cache_directory()), workers)
         for skip in failed:
             if strict:
                 raise PieceError(f"{skip.item}: {skip.reason}")

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mt3 import files
 from mt3.data.manifests import SkippedItem
 from mt3.symbolic.notes import COLUMNS, Notes
 
@@ -151,13 +151,8 @@ def save_pieces(path: Path, pieces: Sequence[Piece], skipped: Sequence[SkippedIt
     arrays["skipped_item"] = np.array([skip.item for skip in skipped], np.str_)
     arrays["skipped_reason"] = np.array([skip.reason for skip in skipped], np.str_)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load_saved_pieces(path: Path) -> tuple[list[Piece], list[SkippedItem]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mt3.inference.formats import atomic_path
+from mt3.files import atomic_path
 
 _JSON_NAME = "results.json"
 _CSV_NAME = "results.csv"

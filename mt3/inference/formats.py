@@ -19,19 +19,18 @@ then are unknown (0), piano (0) and no drum.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import json
 import math
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
 
+from mt3.files import atomic_path
 from mt3.symbolic.conversions import from_note_sequence, read_midi, to_note_sequence, write_midi
 from mt3.symbolic.notes import COLUMNS, Notes
 
@@ -116,17 +115,6 @@ def format_of(path: Path, format: str | None = None) -> str:
             return name
     known = ", ".join(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
     raise FormatError(f"{path}: notes are kept in files that end in {known}; name the format to use another.")
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed to `path` on success, removed on failure."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> tuple[Notes, dict[str, Any]]:

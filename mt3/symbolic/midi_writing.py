@@ -15,6 +15,7 @@ from typing import BinaryIO
 import mido
 import numpy as np
 
+from mt3 import files
 from mt3.symbolic.general_midi import program_name
 from mt3.symbolic.midi_reading import DRUM_CHANNEL
 from mt3.symbolic.notes import Notes
@@ -49,13 +50,7 @@ def write_midi(notes: Notes, target: str | os.PathLike[str] | BinaryIO) -> None:
     if not isinstance(target, str | os.PathLike):
         target.write(content.getvalue())
         return
-    path = Path(target)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write_bytes(Path(target), content.getvalue())
 
 
 def _midi_file(notes: Notes) -> mido.MidiFile:

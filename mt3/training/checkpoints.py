@@ -29,6 +29,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from mt3.files import write_text
 from mt3.models.checkpoints import (
     BEST_FILE,
     CHECKPOINTS_FOLDER,
@@ -38,7 +39,7 @@ from mt3.models.checkpoints import (
     CheckpointMismatchError,
 )
 from mt3.models.tree_shapes import shape_differences, summarize
-from mt3.training.run_files import DATA_ITEM, TRAIN_STATE_ITEM, write_text_atomically
+from mt3.training.run_files import DATA_ITEM, TRAIN_STATE_ITEM
 from mt3.training.step import TrainState
 
 BEST_MODES = ("max", "min")
@@ -326,7 +327,7 @@ class Checkpoints:
             return
         value = float(metrics[name])
         best = {"step": step, "metric": name, "value": value, "mode": self._config.best_mode}
-        write_text_atomically(self._run_dir / BEST_FILE, json.dumps(best) + "\n")
+        write_text(self._run_dir / BEST_FILE, json.dumps(best) + "\n")
 
 
 def _manager_options(config: CheckpointConfig) -> ocp.CheckpointManagerOptions:

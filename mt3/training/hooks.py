@@ -21,9 +21,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from mt3.files import write_text
 from mt3.models.checkpoints import CheckpointError
 from mt3.training.checkpoints import Checkpoints
-from mt3.training.run_files import METRICS_FILE, TENSORBOARD_FOLDER, write_text_atomically
+from mt3.training.run_files import METRICS_FILE, TENSORBOARD_FOLDER
 from mt3.training.step import TrainState
 
 logger = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ class JsonlWriter(_MetricsWriter):
                 text = self._path.read_text(encoding="utf-8")
                 kept = "".join(line for line in text.splitlines(True) if _is_until(line, run.start_step))
                 if kept != text:
-                    write_text_atomically(self._path, kept)
+                    write_text(self._path, kept)
 
     def on_metrics(self, run: Run, values: Mapping[str, float]) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}

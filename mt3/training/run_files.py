@@ -16,11 +16,11 @@ others are named here. Text files are replaced atomically: a reader sees the old
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from mt3.files import write_text
 
 SPEC_FILE = "model.json"
 CONFIG_FILE = "config.gin"
@@ -43,21 +43,9 @@ def write_run_files(
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         if spec is not None:
-            write_text_atomically(run_dir / SPEC_FILE, json.dumps(spec, indent=2) + "\n")
+            write_text(run_dir / SPEC_FILE, json.dumps(spec, indent=2) + "\n")
         if config_text is not None:
-            write_text_atomically(run_dir / CONFIG_FILE, config_text)
+            write_text(run_dir / CONFIG_FILE, config_text)
     except OSError as error:
         message = f"cannot write to {run_dir}: {error.strerror}; make room there or choose another run_dir"
         raise OSError(error.errno, message) from error
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replaces the file at once: a reader sees the old text or the new, never a part."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -86,11 +86,3 @@ def test_folder_without_music(tmp_path):
     (tmp_path / "music").mkdir()
     with pytest.raises(PieceError, match="holds no music"):
         load_pieces([str(tmp_path / "music")], cache_dir=tmp_path)
-
-
-def test_cache_directory_can_be_set(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("MT3_CACHE", raising=False)
-    assert piece_collections.default_cache_dir() == tmp_path / "mt3"
-    monkeypatch.setenv("MT3_CACHE", str(tmp_path / "here"))
-    assert piece_collections.default_cache_dir() == tmp_path / "here"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mt3.files import atomic_path
 from mt3.inference import formats
 from mt3.inference.formats import (
     FORMATS,
     FormatError,
-    atomic_path,
     format_of,
     read_json,
     read_notes,

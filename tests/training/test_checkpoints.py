@@ -11,10 +11,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from mt3.files import write_text
 from mt3.models.checkpoints import CheckpointError, CheckpointMismatchError
 from mt3.training.checkpoints import CheckpointConfig, Checkpoints
 from mt3.training.optimizers import OptimizerConfig, build_optimizer
-from mt3.training.run_files import write_run_files, write_text_atomically
+from mt3.training.run_files import write_run_files
 from mt3.training.step import init_state, jit_train_step
 
 FAST = {"retries": 1, "retry_wait_seconds": 0.0}
@@ -271,7 +272,7 @@ def test_run_files_are_replaced_whole(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=f"cannot write to {tmp_path}: No space left"):
         write_run_files(tmp_path, None, "other")
     with pytest.raises(OSError, match="No space left"):
-        write_text_atomically(tmp_path / "config.gin", "other")
+        write_text(tmp_path / "config.gin", "other")
     monkeypatch.undo()
     assert (tmp_path / "config.gin").read_text() == "train.num_steps = 1\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.gin", "model.json"]

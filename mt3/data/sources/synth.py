@@ -291,7 +291,7 @@ def prepare_synth(
       num_shards: files of the training split; the others are one file each.
       strict: fail at the first piece that cannot be used, instead of leaving it out.
       overwrite: make finished splits anew.
-      cache_dir: for parsed pieces; see `piece_collections.default_cache_dir`.
+      cache_dir: for parsed pieces; see `mt3.files.cache_directory`.
 
     Returns:
       split -> manifest.
