@@ -16,6 +16,7 @@ import typer
 
 import mt3
 from mt3.cli import data, evaluate, prepare, score, train, transcribe
+from mt3.cli.messages import log_messages
 
 app = typer.Typer(
     name="mt3",
@@ -67,7 +68,8 @@ def _is_mendable(error: Exception) -> bool:
 def main() -> None:
     """The console script."""
     try:
-        app()
+        with log_messages():
+            app()
     except Exception as error:
         if os.environ.get("MT3_TRACEBACK") or not _is_mendable(error):
             raise

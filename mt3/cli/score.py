@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,8 +33,6 @@ def score_command(
     result = score_files(reference, estimate, onsets_only=onsets_only, strict=strict, progress=not as_json)
     if output is not None:
         write_results(result, output)
-    for skipped in result.skipped:
-        print(f"mt3: skipped {skipped.id}: {skipped.reason}", file=sys.stderr)
     if as_json:
         typer.echo(json.dumps(result.scores, indent=2))
     else:

@@ -30,10 +30,12 @@ def train_command(
 ) -> None:
     """Train a model as gin files say; --gin.NAME=VALUE overrides what they say."""
     from mt3.cli import configuration
+    from mt3.cli.messages import show_progress_as_lines
     from mt3.cli.runtime import quiet_tensorflow, start_jax
     from mt3.training.loop import TrainingInterrupted
 
     quiet_tensorflow()
+    show_progress_as_lines()
     configuration.parse(gin_files, configuration.bindings_from(context.args), gin_search_paths)
     run = configuration.build("TrainingRun")
     start_jax()

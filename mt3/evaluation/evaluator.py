@@ -155,6 +155,8 @@ def score_files(
     pairs, unmatched = _pair_files(Path(reference), Path(estimate))
     if strict and unmatched:
         raise EvaluationError(f"{unmatched[0].id}: {unmatched[0].reason}")
+    for skipped in unmatched:
+        _LOG.warning("Skipped %s: %s", skipped.id, skipped.reason)
 
     def read(reference_path: Path, estimate_path: Path) -> tuple[Notes, Transcription]:
         return read_notes(reference_path), DecodedNotes(read_notes(estimate_path), 0, 0)

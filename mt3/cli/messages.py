@@ -1,0 +1,41 @@
+"""Log messages of a command, as lines on standard error: `mt3: ...`.
+
+The rooms report through `logging`; here it is decided what of that a user
+sees: warnings of this project, and errors of the libraries below it, whose
+warnings are about things that no user can change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+
+_PROJECT = "mt3"
+
+
+@contextlib.contextmanager
+def log_messages() -> Iterator[None]:
+    """Shows messages while a command runs; afterwards logging is as it was."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"{_PROJECT}: %(message)s"))
+    handler.addFilter(lambda record: _is_of_project(record) or record.levelno >= logging.ERROR)
+    project = logging.getLogger(_PROJECT)
+    level = project.level
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        project.setLevel(level)
+
+
+def show_progress_as_lines() -> None:
+    """Shows informative messages too, unless on a terminal, where there are progress bars."""
+    if not sys.stderr.isatty():
+        logging.getLogger(_PROJECT).setLevel(logging.INFO)
+
+
+def _is_of_project(record: logging.LogRecord) -> bool:
+    return record.name.split(".")[0] == _PROJECT
