@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mt3.audio.io import resample, stream_audio
@@ -153,10 +154,11 @@ class Transcriber:
     def _decode(self, batch: list[np.ndarray]) -> list[np.ndarray]:
         """Token ids of each segment; the batch is padded to a power of two, so few shapes are compiled."""
         size = min(self.batch_segments, 1 << (len(batch) - 1).bit_length())
-        inputs = np.zeros((size, *batch[0].shape), np.float32)
-        inputs[: len(batch)] = batch
+        frames = np.zeros((size, *batch[0].shape), np.float32)
+        frames[: len(batch)] = batch
+        inputs = jnp.asarray(frames)
         if self.spec.input_kind == "log_mel":
-            inputs = _host_log_mel(self.spec)(inputs)
+            inputs = _log_mel(self.spec)(inputs)
         options = self.decoding
         tokens = self._model.generate(
             self.params,
@@ -193,7 +195,7 @@ class _Length:
 
 
 @functools.cache
-def _host_log_mel(spec: ModelSpec) -> Callable[[np.ndarray], jax.Array]:
+def _log_mel(spec: ModelSpec) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(functools.partial(log_mel, config=spec.spectrogram))
 
 
