@@ -69,7 +69,7 @@ def main() -> None:
     """The console script."""
     try:
         with log_messages():
-            app()
+            app(prog_name="mt3")
     except Exception as error:
         if os.environ.get("MT3_TRACEBACK") or not _is_mendable(error):
             raise
