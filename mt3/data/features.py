@@ -9,7 +9,6 @@ and hands out its batches.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ import seqio
 import tensorflow as tf
 
 from mt3.audio.spectrograms import SpectrogramConfig, log_mel_numpy
+from mt3.data import parallel
 from mt3.data.tfrecords import RecordError, read_tfrecord
 from mt3.symbolic.vocabularies import (
     EOS_ID,
@@ -231,7 +231,7 @@ def _dataset_options() -> tf.data.Options:
     options.deterministic = True
     # Of its own: with TensorFlow's shared pool, a process that has one core (and
     # so a pool of one thread) waits for itself for ever.
-    options.threading.private_threadpool_size = max(2, len(os.sched_getaffinity(0)))
+    options.threading.private_threadpool_size = max(2, parallel.available_cores())
     return options
 
 

@@ -9,6 +9,7 @@ chunks, is what the speed of the input path rests on
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -67,18 +68,28 @@ class SegmentCounts:
     """Running totals of the segments that a task has made in this process.
 
     `segments`, `too_long` and `dropped` for segments; the same after `mixed_`
-    for mixes. A task whose segments are all dropped would wait for ever.
+    for mixes. The first target that is too long is logged; a task whose segments
+    are all dropped fails, as it would wait for ever.
     """
 
     _NUM_TO_JUDGE = 1000
 
-    def __init__(self) -> None:
+    def __init__(self, task_name: str) -> None:
+        self._task_name = task_name
         self._totals: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def add(self, segments: Segments, config: SegmentConfig, prefix: str = "") -> Segments:
         """Counts segments; returns them."""
         with self._lock:
+            if segments.num_too_long and not self._totals[prefix + "too_long"]:
+                logging.getLogger(__name__).warning(
+                    "%s: the first %s with more than %d target tokens; rule: %s. counts() says how many.",
+                    self._task_name,
+                    "mix" if prefix else "segment",
+                    config.max_target_tokens,
+                    config.long_targets,
+                )
             self._totals[prefix + "segments"] += len(segments.inputs) + segments.num_dropped
             self._totals[prefix + "too_long"] += segments.num_too_long
             self._totals[prefix + "dropped"] += segments.num_dropped

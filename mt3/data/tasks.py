@@ -90,7 +90,7 @@ class TranscriptionTask(seqio.Task):
         self.kind = kind
         self.tokenizer = tokenizer
         self.options = options
-        self.counts = SegmentCounts()
+        self.counts = SegmentCounts(name)
         self._manifest = manifest
         self._directory = directory.absolute()
         targets = seqio.Feature(TranscriptionVocabulary(tokenizer.vocabulary), add_eos=False, dtype=tf.int32)

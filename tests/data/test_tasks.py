@@ -177,12 +177,16 @@ def merges_of(prepared, total):
 
 
 @pytest.mark.parametrize("rule", ["truncate", "drop", "resample"])
-def test_long_targets_are_counted_and_handled(prepared_dataset, rule):
+def test_long_targets_are_counted_logged_and_handled(prepared_dataset, rule, caplog):
     task = training_task(prepared_dataset, long_targets=rule)
     examples = take(task, 1000, lengths={"inputs": 256, "targets": 120}, num_epochs=1, shuffle=False)
     totals = task.counts.totals()
     assert totals["segments"] == 53
     assert totals["too_long"] > 5
+    (message,) = [record.getMessage() for record in caplog.records if "target tokens" in record.getMessage()]
+    assert message.startswith(
+        f"{task.name}: the first segment with more than 120 target tokens; rule: {rule}."
+    )
     assert len(examples) == 53 - totals["dropped"]
     assert (totals["dropped"] > 0) == (rule != "truncate")
     for example in examples:
