@@ -73,7 +73,11 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("MT3_TRACEBACK") or not _is_mendable(error):
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
+        # gin appends which of its configurables was being called.
+        text = str(error).partition("\n  In call to configurable ")[0]
+        message = " ".join(text.split()) or type(error).__name__
+        if isinstance(error, ModuleNotFoundError):
+            message += "; training needs more packages than transcribing: pip install 'mt3[train]'"
         print(f"mt3: error: {message}", file=sys.stderr)
         sys.exit(1)
 

@@ -40,11 +40,11 @@ def train_command(
     run = configuration.build("TrainingRun")
     start_jax()
     batches = run.batches(run.spec)
-    config_text = configuration.resolved()
-    if dry_run:
-        typer.echo(config_text)
-        return
     try:
+        config_text = configuration.resolved()
+        if dry_run:
+            typer.echo(config_text)
+            return
         state = run.run(batches, run_dir, config_text=config_text, resume=resume)
     except TrainingInterrupted as interruption:
         typer.echo(f"mt3: {interruption}", err=True)
