@@ -195,7 +195,7 @@ def numpy_batches(
     Raises:
       InputPipelineError: when data is damaged or does not fit the task.
     """
-    _leave_accelerators_alone()
+    leave_accelerators_alone()
     dataset = seqio.get_dataset(
         provider,
         {"inputs": input_frames, "targets": max_target_tokens},
@@ -219,7 +219,8 @@ def numpy_batches(
         raise InputPipelineError(f"{provider.name} ({split}): {damage or _reason(error)}") from error
 
 
-def _leave_accelerators_alone() -> None:
+def leave_accelerators_alone() -> None:
+    """Keeps TensorFlow off the devices that the model trains on."""
     # TensorFlow would reserve the memory that the model needs. Too late where
     # the caller has used TensorFlow already; then it is the caller's choice.
     with contextlib.suppress(RuntimeError):

@@ -14,10 +14,14 @@ minutes. The same seed, data, settings and TensorFlow give the same batches.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -83,6 +87,7 @@ class SeqioBatches(Iterator[Batch]):
 
     def __post_init__(self) -> None:
         self._check()
+        _load_tensorflow()
         self._provider = self._find_provider()
         self._split = self._find_split()
         self._reads_cache = self._find_cache()
@@ -275,6 +280,31 @@ class SeqioBatches(Iterator[Batch]):
 
 # The name under which configurations choose it, beside `stream_batches`.
 seqio_batches = SeqioBatches
+
+
+def _load_tensorflow() -> None:
+    """Imports TensorFlow without what its native side prints about GPUs that it does not need."""
+    if "tensorflow" in sys.modules:
+        return
+    with _native_stderr_dropped():
+        from mt3.data import features
+
+        features.leave_accelerators_alone()
+
+
+@contextlib.contextmanager
+def _native_stderr_dropped() -> Iterator[None]:
+    # Native code writes to the descriptor; Python's messages keep their way out.
+    sys.stderr.flush()
+    kept, python_stderr = os.dup(2), sys.stderr
+    try:
+        with Path(os.devnull).open("w") as nowhere, open(kept, "w", closefd=False) as sys.stderr:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        sys.stderr = python_stderr
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _filled(batch: Batch, rows: int) -> Batch:
