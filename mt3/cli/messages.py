@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 
 _PROJECT = "mt3"
+# Reports tasks that Orbax gave up when another one had failed; that failure is raised.
+_REPEATS = "asyncio"
 
 
 @contextlib.contextmanager
@@ -20,7 +22,7 @@ def log_messages() -> Iterator[None]:
     """Shows messages while a command runs; afterwards logging is as it was."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{_PROJECT}: %(message)s"))
-    handler.addFilter(lambda record: _is_of_project(record) or record.levelno >= logging.ERROR)
+    handler.addFilter(_is_shown)
     project = logging.getLogger(_PROJECT)
     level = project.level
     logging.getLogger().addHandler(handler)
@@ -37,5 +39,6 @@ def show_progress_as_lines() -> None:
         logging.getLogger(_PROJECT).setLevel(logging.INFO)
 
 
-def _is_of_project(record: logging.LogRecord) -> bool:
-    return record.name.split(".")[0] == _PROJECT
+def _is_shown(record: logging.LogRecord) -> bool:
+    library = record.name.split(".")[0]
+    return library == _PROJECT or (library != _REPEATS and record.levelno >= logging.ERROR)
