@@ -20,6 +20,7 @@ from mt3.data.sources.synth import SynthConfig, synthetic_recordings
 from mt3.data.stream import StreamConfig, SyntheticStream, varied_music
 from mt3.evaluation import baselines
 from mt3.evaluation.evaluator import evaluate
+from mt3.evaluation.metrics import Track
 from mt3.evaluation.results import EvaluationResult
 from mt3.files import cache_directory
 from mt3.inference.transcriber import DecodingOptions, Transcriber
@@ -117,17 +118,21 @@ class EvaluationRun:
 
     Attributes:
       recordings: gives the recordings, e.g. `prepared_recordings` with its arguments bound.
-      tracks: see `mt3.evaluation.metrics.score`.
+      tracks: instruments to score on their own too: a `Track` or its fields each.
       decoding: how tokens are chosen.
       batch_segments: segments decoded together.
       training_recordings: what the model was trained on, for `controls`.
     """
 
     recordings: Callable[[], Sequence[Recording]]
-    tracks: Sequence[Mapping[str, Any]] = ()
+    tracks: Sequence[Track | Mapping[str, Any]] = ()
     decoding: DecodingOptions = DecodingOptions()
     batch_segments: int = 8
     training_recordings: Callable[[], Sequence[Recording]] | None = None
+
+    def __post_init__(self) -> None:
+        # Before any transcribing, not after.
+        object.__setattr__(self, "tracks", tuple(map(Track.of, self.tracks)))
 
     def run(
         self,

@@ -52,8 +52,20 @@ class Track:
 
     @classmethod
     def of(cls, track: Track | Mapping[str, Any]) -> Track:
-        """`track` itself, or from a mapping of its fields."""
-        return track if isinstance(track, Track) else cls(**track)
+        """`track` itself, or from a mapping of its fields.
+
+        Raises:
+          ValueError: a field is unknown, or missing.
+        """
+        if isinstance(track, Track):
+            return track
+        try:
+            return cls(**track)
+        except TypeError as error:
+            known = ", ".join(field.name for field in dataclasses.fields(cls))
+            raise ValueError(
+                f"the track {track!r} is not of the fields {known}; give name and program"
+            ) from error
 
     def select(self, notes: Notes) -> Notes:
         """The notes of this instrument."""
