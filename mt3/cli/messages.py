@@ -13,13 +13,12 @@ import sys
 from collections.abc import Iterator
 
 _PROJECT = "mt3"
-# Reports tasks that Orbax gave up when another one had failed; that failure is raised.
-_REPEATS = "asyncio"
 
 
 @contextlib.contextmanager
 def log_messages() -> Iterator[None]:
-    """Shows messages while a command runs; afterwards logging is as it was."""
+    """Shows messages while a command runs; afterwards logging is as it was, but for `_silence_asyncio`."""
+    _silence_asyncio()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{_PROJECT}: %(message)s"))
     handler.addFilter(_is_shown)
@@ -40,5 +39,10 @@ def show_progress_as_lines() -> None:
 
 
 def _is_shown(record: logging.LogRecord) -> bool:
-    library = record.name.split(".")[0]
-    return library == _PROJECT or (library != _REPEATS and record.levelno >= logging.ERROR)
+    return record.name.split(".")[0] == _PROJECT or record.levelno >= logging.ERROR
+
+
+def _silence_asyncio() -> None:
+    # It reports tasks that Orbax gave up when another one had failed. That failure is raised; these come
+    # when they are collected, which may be at the very end of the process: so it stays silent.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
 from pathlib import Path
@@ -133,7 +134,9 @@ def mt3(monkeypatch, capsys):
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)
 
-    return run
+    asyncio_level = logging.getLogger("asyncio").level  # a command silences it for the rest of its process
+    yield run
+    logging.getLogger("asyncio").setLevel(asyncio_level)
 
 
 @pytest.fixture(scope="session")
