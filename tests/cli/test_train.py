@@ -286,6 +286,10 @@ def test_damaged_checkpoint(mt3, tiny, run_dir):
         (["--gin.SPLIT=test"], "--gin.SPLIT=test: .*text needs quotes"),
         (["--gin.EvaluationRun.tracks=3"], "EvaluationRun.tracks is 3: give "),
         (
+            ["--gin.EvaluationRun.batch_segments='8'"],
+            "EvaluationRun.batch_segments is '8': give a whole number",
+        ),
+        (
             ["--gin_file", "none.gin"],
             "gin file none.gin: .*neither here nor among the shipped ones: eval.gin",
         ),
@@ -313,6 +317,18 @@ def test_missing_checkpoint(mt3, tiny, tmp_path):
 def test_missing_data_to_evaluate_on(mt3, untrained, tmp_path):
     error = mt3("eval", "-c", untrained, "--gin_file", "eval.gin", f"--gin.DATA_DIR='{tmp_path}'").error()
     assert f"{tmp_path} holds no prepared dataset with split 'test'" in error
+
+
+def test_tracks_of_unknown_fields(mt3, tiny, untrained):
+    tracks = "--gin.EvaluationRun.tracks=({'nme': 'bass'},)"
+    error = mt3("eval", "-c", untrained, "--gin_file", tiny, tracks).error()
+    assert "the track {'nme': 'bass'} is not of the fields name, program, is_drum" in error
+
+
+def test_more_devices_than_there_are(mt3, tiny, tmp_path):
+    mesh = ("--gin.TrainingRun.mesh=@MeshConfig()", "--gin.MeshConfig.data=64")
+    error = mt3("train", "--gin_file", tiny, "--run-dir", tmp_path / "run", *mesh).error()
+    assert "64" in error
 
 
 def test_missing_music_to_train_on(mt3, tiny, tmp_path):

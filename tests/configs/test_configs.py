@@ -9,6 +9,7 @@ import pytest
 
 from mt3.cli import configuration
 from mt3.data.augmentation import NO_AUGMENTATION, AugmentationConfig
+from mt3.evaluation.metrics import Track
 from mt3.inference.transcriber import DecodingOptions
 from mt3.models.model import TranscriptionModel
 
@@ -325,6 +326,14 @@ def test_overrides_win_in_order_and_are_forgotten(tmp_path):
     assert bound("seqio_batches")["data_dir"] == "there"
     configuration.parse(["tiny.gin"], [])
     assert configuration.build("TrainingRun").num_steps == 2000
+
+
+def test_tracks_are_made_of_their_fields():
+    track = {"name": "bass", "program": 32}
+    configuration.parse(["tiny.gin"], [f"EvaluationRun.tracks=({track},)"])
+    assert configuration.build("EvaluationRun").tracks == (Track("bass", 32),)
+    text = configuration.resolved()
+    assert f"EvaluationRun.tracks = ({track},)" in text
 
 
 def test_further_search_paths(tmp_path):
