@@ -32,7 +32,7 @@ INPUT_KINDS = ("frames", "log_mel")
 # MT3-small as published. Frozen, so that sharing them between specs is safe.
 _DEFAULT_NETWORK = TransformerConfig()
 _DEFAULT_SPECTROGRAM = SpectrogramConfig()
-_DEFAULT_TOKENIZER = Tokenizer(VocabularyConfig(num_velocity_bins=1))
+_DEFAULT_TOKENIZER = Tokenizer(VocabularyConfig(num_velocity_bins=1, program_granularity="full"))
 
 Params = Mapping[str, Any]
 
