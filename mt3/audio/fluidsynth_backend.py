@@ -12,9 +12,11 @@ loaded SoundFont lives on, handed from one to the next.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,7 +135,9 @@ def _events(performance: Performance, sample_rate: int) -> Iterator[tuple[int, i
 @functools.cache
 def _library() -> tuple[ModuleType, dict[str, Callable[..., Any]]]:
     """pyfluidsynth and the functions of `_FUNCTIONS`; ImportError where something is missing."""
-    module = importlib.import_module("fluidsynth")
+    # Where the variable CI is set, pyfluidsynth prints where its library is: not among our results.
+    with contextlib.redirect_stdout(sys.stderr):
+        module = importlib.import_module("fluidsynth")
     if not hasattr(module, "cfunc"):
         raise ImportError("the module fluidsynth is not pyfluidsynth's")
     functions = {}

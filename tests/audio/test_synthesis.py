@@ -422,6 +422,19 @@ def test_a_missing_package_is_explained(monkeypatch, backend, module):
         synthesis._check_backend.cache_clear()
 
 
+def test_looking_for_backends_prints_nothing():
+    # pyfluidsynth prints on standard output where CI is set; commands print results there.
+    program = "from mt3.audio import synthesis; synthesis.available_backends()"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "CI": "true"},
+    )
+    assert result.stdout == ""
+
+
 def test_sample_rate_is_checked():
     with pytest.raises(synthesis.SynthesisError, match="sample_rate is 100"):
         synthesis.make_synthesizer(sample_rate=100)
