@@ -16,7 +16,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
-import sys
+import io
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,7 +136,7 @@ def _events(performance: Performance, sample_rate: int) -> Iterator[tuple[int, i
 def _library() -> tuple[ModuleType, dict[str, Callable[..., Any]]]:
     """pyfluidsynth and the functions of `_FUNCTIONS`; ImportError where something is missing."""
     # Where the variable CI is set, pyfluidsynth prints where its library is: not among our results.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(io.StringIO()):
         module = importlib.import_module("fluidsynth")
     if not hasattr(module, "cfunc"):
         raise ImportError("the module fluidsynth is not pyfluidsynth's")

@@ -1,6 +1,8 @@
 """Rendering: the right pitch, the right instruments, the same samples every time."""
 
+import os
 import pickle
+import subprocess
 import sys
 
 import numpy as np
