@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mt3.audio.soundfonts import DEFAULT_SOUNDFONT_OFF_PITCH
 from mt3.data.pieces import Piece
 from mt3.symbolic.general_midi import FAMILY_SIZE
 from mt3.symbolic.note_cleaning import trim_overlaps
@@ -22,9 +23,12 @@ from mt3.symbolic.notes import Notes
 INSTRUMENTATIONS = ("written", "family", "random")
 
 # Programs that play tunes: all but timpani (47), orchestra hit (55), synthesizer
-# effects (96-103), percussion-like ones (112-119) and sound effects (120-127).
+# effects (96-103), percussion-like ones (112-119), sound effects (120-127), and
+# those whose written pitch would be a wrong label with the default SoundFont.
 MELODIC_PROGRAMS: tuple[int, ...] = tuple(
-    program for program in (*range(96), *range(104, 112)) if program not in (47, 55)
+    program
+    for program in (*range(96), *range(104, 112))
+    if program not in (47, 55) and program not in DEFAULT_SOUNDFONT_OFF_PITCH
 )
 
 # First and last program, lowest and highest sounding pitch: the usual ranges of the instruments.
@@ -254,7 +258,7 @@ def _palette(written: int, config: ArrangementConfig) -> Sequence[int]:
     allowed = config.programs or MELODIC_PROGRAMS
     if config.instrumentation == "random":
         return allowed
-    if written not in MELODIC_PROGRAMS:
+    if written not in MELODIC_PROGRAMS and written not in DEFAULT_SOUNDFONT_OFF_PITCH:
         return [written]
     first = written - written % FAMILY_SIZE
     family = [program for program in range(first, first + FAMILY_SIZE) if program in MELODIC_PROGRAMS]

@@ -228,7 +228,9 @@ def test_tables_cover_general_midi():
     assert sorted(PROGRAM_RANGES) == list(range(128))
     assert all(0 <= low < high <= 127 for low, high in PROGRAM_RANGES.values())
     assert len(FAMILIES) == 16
-    assert len(MELODIC_PROGRAMS) == 102
+    assert len(MELODIC_PROGRAMS) == 99
+    # Off pitch in the default SoundFont (tests/audio/test_synthesis.py measures it).
+    assert not {31, 55, 78, 86} & set(MELODIC_PROGRAMS)
 
 
 @pytest.mark.parametrize(
