@@ -18,7 +18,6 @@ import seqio
 import tensorflow as tf
 
 from mt3.audio.spectrograms import SpectrogramConfig, log_mel_numpy
-from mt3.data import parallel
 from mt3.data.tfrecords import RecordError, read_tfrecord
 from mt3.symbolic.vocabularies import (
     EOS_ID,
@@ -33,6 +32,11 @@ from mt3.symbolic.vocabularies import (
 # What ids that are no events decode to; an event id is never negative.
 DECODED_EOS = -1
 DECODED_INVALID = -2
+
+
+# Stages of the pipeline wait for one another while they hold a thread: with as few
+# threads as cores (two were seen to) they can all wait for ever.
+_POOL_THREADS = 32
 
 
 class InputPipelineError(ValueError):
@@ -232,7 +236,7 @@ def _dataset_options() -> tf.data.Options:
     options.deterministic = True
     # Of its own: with TensorFlow's shared pool, a process that has one core (and
     # so a pool of one thread) waits for itself for ever.
-    options.threading.private_threadpool_size = max(2, parallel.available_cores())
+    options.threading.private_threadpool_size = _POOL_THREADS
     return options
 
 
