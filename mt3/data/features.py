@@ -234,8 +234,7 @@ def leave_accelerators_alone() -> None:
 def _dataset_options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    # Of its own: with TensorFlow's shared pool, a process that has one core (and
-    # so a pool of one thread) waits for itself for ever.
+    # Of its own: TensorFlow's shared pool has one thread where there is one core.
     options.threading.private_threadpool_size = _POOL_THREADS
     return options
 
