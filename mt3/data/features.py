@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +176,7 @@ def numpy_batches(
     shard: tuple[int, int] | None = None,
     spectrogram: SpectrogramConfig | None = None,
     skip_batches: int = 0,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray], None, None]:
     """The batches of a task or mixture, deterministic for a seed.
 
     Args:

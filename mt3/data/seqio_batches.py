@@ -19,6 +19,7 @@ import dataclasses
 import math
 import os
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -95,6 +96,7 @@ class SeqioBatches(Iterator[Batch]):
         self._leg = 0
         self._taken = 0
         self._batches: Iterator[Batch] | None = None
+        self._end_leg: weakref.finalize | None = None
 
     def _check(self) -> None:
         if self.batch_size < 1 or self.num_shards < 1 or self.batch_size % self.num_shards:
@@ -115,7 +117,8 @@ class SeqioBatches(Iterator[Batch]):
             self.close()
             self._leg, self._taken = self._leg + 1, 0
         if self._batches is None:
-            self._batches = self._open_leg()
+            self._open_leg()
+        assert self._batches is not None
         batch = _filled(next(self._batches), self._rows)
         self._taken += 1
         return trim_to_bucket(batch, self.target_buckets) if self.target_buckets else batch
@@ -157,6 +160,8 @@ class SeqioBatches(Iterator[Batch]):
     def close(self) -> None:
         """Ends reading ahead; asked for another batch, it starts again from where it was."""
         self._batches = None
+        if self._end_leg is not None:
+            self._end_leg()
 
     def __enter__(self) -> Self:
         return self
@@ -236,10 +241,10 @@ class SeqioBatches(Iterator[Batch]):
         ]
         return math.ceil(max([*examples, _MIN_EXAMPLES_PER_LEG]) / self.batch_size)
 
-    def _open_leg(self) -> Iterator[Batch]:
+    def _open_leg(self) -> None:
         from mt3.data import features
 
-        return features.numpy_batches(
+        leg = features.numpy_batches(
             self._provider,
             split=self._split,
             batch_size=self._rows,
@@ -254,6 +259,9 @@ class SeqioBatches(Iterator[Batch]):
             spectrogram=self.spec.spectrogram if self.spec.input_kind == "log_mel" else None,
             skip_batches=self._taken,
         )
+        # Also where the program ends without `close`. Left to the interpreter's own end, threads of
+        # TensorFlow that come back to Python are ended there, and TensorFlow waits for them for ever.
+        self._batches, self._end_leg = leg, weakref.finalize(self, leg.close)
 
     def _fingerprint(self) -> dict[str, Any]:
         """What decides which batch follows which."""
