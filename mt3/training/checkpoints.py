@@ -21,6 +21,7 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -295,7 +296,11 @@ class Checkpoints:
         if isinstance(error, ValueError) and not _STORAGE_STATUS.match(str(error)):
             raise error
         self._remove_remains(str(step))
-        gc.collect()  # asyncio logs failed tasks when they are collected: now, while it is kept from that.
+        # Of writes that were given up, asyncio logs the tasks when they are collected, and Python warns
+        # of coroutines that never ran: let it be now, while both are kept from that.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            gc.collect()
         self._failures += 1
         self._failed_at_seconds = time.monotonic()
         intact = ", ".join(map(str, self.steps)) or "none"
