@@ -23,6 +23,7 @@ import gin
 
 import mt3
 from mt3.cli.value_types import fits, in_words
+from mt3.data.sources import SOURCES
 
 # Name in gin files -> module that defines it.
 CONFIGURABLES: dict[str, str] = {
@@ -33,12 +34,14 @@ CONFIGURABLES: dict[str, str] = {
     "ModelSpec": "mt3.models.model",
     "DecodingOptions": "mt3.inference.transcriber",
     "OptimizerConfig": "mt3.training.optimizers",
-    "SynthConfig": "mt3.data.sources.synth",
+    **{row.config: row.module for row in SOURCES.values()},
     "AugmentationConfig": "mt3.data.augmentation",
     "TrainingRun": "mt3.cli.runs",
     "EvaluationRun": "mt3.cli.runs",
     "CheckpointConfig": "mt3.training.checkpoints",
     "MeshConfig": "mt3.training.partitioning",
+    "mixture_datasets": "mt3.data.mixtures",
+    "mixture_name": "mt3.data.mixtures",
     "prepared_recordings": "mt3.cli.runs",
     "rendered_recordings": "mt3.cli.runs",
     "seqio_batches": "mt3.data.seqio_batches",
@@ -66,7 +69,7 @@ def register() -> None:
     """Makes the rows of `CONFIGURABLES` known to gin."""
     for name, module in CONFIGURABLES.items():
         target = _target(name)
-        gin.external_configurable(_constructor(target), name=name, module=module.split(".", 1)[1])
+        gin.external_configurable(_constructor(target), name=name, module=module.removeprefix("mt3."))
 
 
 def _target(name: str) -> Callable[..., Any]:

@@ -35,18 +35,25 @@ Batches = Iterator[dict[str, np.ndarray]]
 
 
 def prepared_recordings(
-    data_dir: str, split: str = "test", max_recordings: int | None = None
+    data_dir: str | Sequence[str],
+    split: str = "test",
+    max_recordings: int | None = None,
+    dataset: str | Sequence[str] | None = None,
+    missing_datasets: str = "error",
 ) -> Sequence[Recording]:
     """The recordings of a split that `mt3 prepare` wrote; audio is decoded when it is needed.
 
     Args:
-      data_dir: what `mt3 prepare` was given as `--output`.
+      data_dir: what `mt3 prepare` was given as `--output`, or a directory of
+        such directories, or several.
       split: train, validation or test.
-      max_recordings: only the first so many.
+      max_recordings: only the first so many of each dataset.
+      dataset: one dataset or several, one after the other; None for all that are there.
+      missing_datasets: "error", or "leave_out" for datasets that are not there.
     """
-    from mt3.data.records import read_recordings
+    from mt3.data.prepared import read_split
 
-    return read_recordings(data_dir, split)[:max_recordings]
+    return read_split(data_dir, split, dataset, max_recordings=max_recordings, missing=missing_datasets)
 
 
 def rendered_recordings(

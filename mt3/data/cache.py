@@ -8,15 +8,18 @@ name, not under a task's). Beyond one machine, seqio's own caching of the tasks,
 on any Beam runner, does the same for one task at a time.
 
 The cache takes 32 KB a second at 16 kHz. Equal records and seed give equal
-files; a cache is complete or not there.
+files; a cache is complete or not there. A run that is killed starts anew, and
+removes what was left of the last one. Workers decode and cut, this process
+writes: it can take in what about ten workers cut (`scripts/benchmarks/cache.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import os
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,12 +27,16 @@ from pathlib import Path
 import numpy as np
 
 from mt3.data import parallel
+from mt3.data.prepared import DataDirectories, choose_datasets
 from mt3.data.preprocessors import CHUNK_FEATURES, encode_chunk, split_recording
 from mt3.data.records import read_recordings
 from mt3.data.tfrecords import encode_example, frame_record
 
 # The first version whose caches have true types; seqio reads integers of older ones as 32 bits.
 _SEQIO_FORMAT_VERSION = "0.0.0"
+
+# Held open and locked by the run that writes into the directory.
+_LOCK_FILE = ".lock"
 
 
 def chunks_cache_name(dataset: str, split: str) -> str:
@@ -47,6 +54,46 @@ class _Job:
     index: int
     sample_rate: int
     hop_samples: int
+
+
+def cache_datasets(
+    data_dir: DataDirectories,
+    cache_dir: Path | str,
+    datasets: str | Sequence[str] | None = None,
+    *,
+    split: str = "train",
+    missing_datasets: str = "error",
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Path]:
+    """`cache_chunks` for several datasets, one after the other.
+
+    Args:
+      data_dir: where to look for them: one directory, or several.
+      cache_dir: see `cache_chunks`.
+      datasets: names; None for all that are prepared there and have the split.
+      split: of the records.
+      missing_datasets: see `prepared.choose_datasets`.
+      workers, overwrite: see `cache_chunks`.
+
+    Returns:
+      Name -> directory of the cache.
+
+    Raises:
+      MissingDatasetError: when there is none, or one that is named is missing.
+      RecordError: when a record is damaged.
+    """
+    return {
+        dataset.name: cache_chunks(
+            dataset.directory,
+            cache_dir,
+            dataset=dataset.name,
+            split=split,
+            workers=workers,
+            overwrite=overwrite,
+        )
+        for dataset in choose_datasets(data_dir, datasets, split=split, missing=missing_datasets)
+    }
 
 
 def cache_chunks(
@@ -91,19 +138,47 @@ def cache_chunks(
         _Job(str(data_dir), manifest.name, split, index, sample_rate, hop_samples)
         for index in range(manifest.num_recordings)
     ]
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with _unfinished(target) as temporary:
         num_shards = max(1, min(num_shards, manifest.num_chunks))
         chunks = _cut(jobs, parallel.available_cores() if workers is None else workers)
         num_chunks = _write_shards(chunks, temporary, split, num_shards, np.random.default_rng(seed))
         _write_descriptions(temporary, split, num_shards, num_chunks)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.replace(target)
+    return target
+
+
+@contextlib.contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """A directory to be filled, which then takes the place of `target`; on failure it is removed."""
+    import fcntl
+
+    for left_behind in target.parent.glob(f".{target.name}.*.tmp"):
+        _remove_unless_in_use(left_behind)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        with (temporary / _LOCK_FILE).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield temporary
+            if target.exists():
+                shutil.rmtree(target)
+            temporary.replace(target)
+            (target / _LOCK_FILE).unlink()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return target
+
+
+def _remove_unless_in_use(directory: Path) -> None:
+    """Removes what a run left that was killed: its lock ended with it."""
+    import fcntl
+
+    try:
+        with (directory / _LOCK_FILE).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    except FileNotFoundError:
+        pass  # killed before it had one
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _cut(jobs: Sequence[_Job], workers: int) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ import contextlib
 import re
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import seqio
@@ -34,8 +35,8 @@ DECODED_EOS = -1
 DECODED_INVALID = -2
 
 
-# Stages of the pipeline wait for one another while they hold a thread: with as few
-# threads as cores (two were seen to) they can all wait for ever.
+# More than the pipeline has stages that could wait for one another. TensorFlow's own
+# pool has one thread where there is one core, and then waits for itself for ever.
 _POOL_THREADS = 32
 
 
@@ -213,11 +214,21 @@ def numpy_batches(
         seed=seed,
     )
     dataset = dataset.batch(batch_size, drop_remainder=num_epochs is None).skip(skip_batches)
-    dataset = dataset.with_options(_dataset_options()).prefetch(tf.data.AUTOTUNE)
+    yield from numpy_examples(dataset.prefetch(tf.data.AUTOTUNE), provider, split, use_cached)
+
+
+def numpy_examples(
+    dataset: tf.data.Dataset, provider: seqio.Task | seqio.Mixture, split: str, use_cached: bool
+) -> Generator[dict[str, Any], None, None]:
+    """The elements of a dataset that was made of a task or mixture, in a fixed order.
+
+    Raises:
+      InputPipelineError: when data is damaged or does not fit the task.
+    """
     # Held here: when the interpreter ends before this generator, `tf` is gone.
     failure, data_loss = tf.errors.OpError, tf.errors.DataLossError
     try:
-        yield from dataset.as_numpy_iterator()
+        yield from dataset.with_options(_dataset_options()).as_numpy_iterator()
     except failure as error:
         damage = _damage(_files(provider, split, use_cached)) if isinstance(error, data_loss) else None
         raise InputPipelineError(f"{provider.name} ({split}): {damage or _reason(error)}") from error
@@ -234,7 +245,6 @@ def leave_accelerators_alone() -> None:
 def _dataset_options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    # Of its own: TensorFlow's shared pool has one thread where there is one core.
     options.threading.private_threadpool_size = _POOL_THREADS
     return options
 

@@ -44,10 +44,18 @@ class RecordingInfo:
 
 @dataclasses.dataclass(frozen=True)
 class SkippedItem:
-    """An input that gave no recording, and why."""
+    """An input that gave no recording, and why.
+
+    Attributes:
+      item: its id or file.
+      reason: in words.
+      is_fault: whether something is wrong with it; False where the dataset's
+        rules leave it out.
+    """
 
     item: str
     reason: str
+    is_fault: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Manifest:
       num_chunks: chunks of 2000 frames (16 s), by which mixtures weigh datasets.
       programs: General MIDI program as text, or "drums" -> number of notes.
       licences: of the recordings, in words.
+      corrections: what was done to published labels -> how many notes or stems.
       shards, recordings, skipped: in the order of writing.
       seed: of all random choices.
       code_version: of this package.
@@ -75,6 +84,7 @@ class Manifest:
     num_chunks: int
     programs: Mapping[str, int]
     licences: tuple[str, ...]
+    corrections: Mapping[str, int]
     shards: tuple[ShardInfo, ...]
     recordings: tuple[RecordingInfo, ...]
     skipped: tuple[SkippedItem, ...]
@@ -84,8 +94,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Readable JSON; equal manifests give equal text."""
-        values = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
-        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+        return to_json({"format_version": FORMAT_VERSION, **dataclasses.asdict(self)})
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -102,6 +111,11 @@ class Manifest:
         for field, kind in (("shards", ShardInfo), ("recordings", RecordingInfo), ("skipped", SkippedItem)):
             values[field] = tuple(kind(**row) for row in values[field])
         return cls(**values)
+
+
+def to_json(values: Any) -> str:
+    """Plain values as readable JSON; equal values give equal text."""
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def manifest_path(directory: Path | str, name: str, split: str) -> Path:

@@ -8,13 +8,13 @@ are cheap. Everything specific to one dataset ends in the source that makes them
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from mt3.audio import io
+from mt3.audio.block_encoding import encode_blocks
 from mt3.symbolic.notes import Notes
 
 # How records keep audio: FLAC is exact for 16-bit samples at about half the size.
@@ -31,12 +31,20 @@ class Audio(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class AudioFile:
-    """Audio in a file of any format that `mt3.audio.io` decodes."""
+    """Audio in a file of any format that `mt3.audio.io` decodes.
 
-    path: Path
+    Attributes:
+      source: its path, or a member of an archive.
+    """
+
+    source: io.AudioSource
 
     def load(self, sample_rate: int) -> np.ndarray:
-        return io.load_audio(self.path, sample_rate)
+        return io.load_audio(self.source, sample_rate)
+
+    def stream(self, sample_rate: int) -> Iterator[np.ndarray]:
+        """The same in blocks, in bounded memory."""
+        return io.stream_audio(self.source, sample_rate)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,6 +87,16 @@ class EncodedAudio:
             io.encode_pcm16(samples) if audio_format == "pcm16" else io.encode_flac(samples, sample_rate)
         )
         return cls(encoded, audio_format, sample_rate, len(samples))
+
+    @classmethod
+    def of(cls, audio: Audio, sample_rate: int, audio_format: str = "flac") -> EncodedAudio:
+        """Of any audio; of an `AudioFile` block by block, so that memory holds the encoding alone."""
+        if isinstance(audio, EncodedAudio):
+            return audio
+        if isinstance(audio, AudioFile):
+            encoded, num_samples = encode_blocks(audio.stream(sample_rate), sample_rate, audio_format)
+            return cls(encoded, audio_format, sample_rate, num_samples)
+        return cls.encode(audio.load(sample_rate), sample_rate, audio_format)
 
     def load(self, sample_rate: int) -> np.ndarray:
         if self.format == "flac":

@@ -1,44 +1,25 @@
 """Records: the one form in which every prepared dataset lies on disk.
 
 A split is a set of TFRecord shards of `tf.train.Example` with the features of
-`SCHEMA`, and a manifest, written last. It promises: a split is either complete
-or has no manifest; equal recordings and seed give byte-identical shards and
-manifest; what is damaged is reported in one line that names the file.
+`SCHEMA`, and a manifest, written last (`mt3.data.record_writer`). What is
+damaged is reported in one line that names the file.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, overload
+from typing import overload
 
-import mt3
-from mt3.data.manifests import (
-    Manifest,
-    RecordingInfo,
-    ShardInfo,
-    SkippedItem,
-    count_programs,
-    manifest_path,
-    read_manifest,
-    shard_name,
-    write_manifest,
-)
-from mt3.data.preprocessors import num_chunks
+from mt3.data.manifests import Manifest, read_manifest
 from mt3.data.recordings import EncodedAudio, Recording
-from mt3.data.tfrecords import RecordError, encode_example, frame_record, parse_example, read_tfrecord_at
+from mt3.data.tfrecords import RecordError, encode_example, parse_example, read_tfrecord_at
 from mt3.symbolic.conversions import from_note_sequence, to_note_sequence
 
 __all__ = [
     "SCHEMA",
     "RecordError",
-    "RecordWriter",
     "Recordings",
     "encode_recording",
     "parse_recording",
@@ -162,119 +143,3 @@ def read_recordings(directory: Path | str, split: str, *, name: str | None = Non
     """
     manifest = read_manifest(directory, split, name)
     return Recordings(Path(directory), manifest, range(len(manifest.recordings)))
-
-
-class RecordWriter:
-    """Writes the shards and the manifest of one split.
-
-    A context manager: leaving it normally puts the shards in place and then the
-    manifest; leaving it by an error removes what was written. Recordings go to
-    the shards in turn.
-    """
-
-    def __init__(
-        self,
-        directory: Path | str,
-        name: str,
-        split: str,
-        *,
-        num_shards: int = 1,
-        seed: int = 0,
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
-        """See `Manifest` for the arguments; `directory` is made where it does not exist."""
-        if num_shards < 1:
-            raise ValueError(f"num_shards is {num_shards}; it must be at least 1.")
-        self._directory = Path(directory)
-        self._name, self._split, self._seed, self._config = name, split, seed, dict(config or {})
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._paths = [
-            self._directory / shard_name(name, split, index, num_shards) for index in range(num_shards)
-        ]
-        for left_behind in self._directory.glob(f".{name}-{split}.tfrecord-*.tmp"):
-            left_behind.unlink()  # by a run that was killed
-        self._temporary = [path.with_name(f".{path.name}.tmp") for path in self._paths]
-        self._files = [path.open("wb") for path in self._temporary]
-        self._hashes = [hashlib.sha256() for _ in self._paths]
-        self._recordings: list[RecordingInfo] = []
-        self._skipped: list[SkippedItem] = []
-        self._programs: Counter[str] = Counter()
-        self._licences: set[str] = set()
-
-    def write(self, recording: Recording) -> None:
-        """Adds a recording; audio that is not encoded yet is encoded as FLAC at 16 kHz."""
-        audio = recording.audio
-        if not isinstance(audio, EncodedAudio):
-            audio = EncodedAudio.encode(recording.load_audio(16000), 16000)
-            recording = dataclasses.replace(recording, audio=audio)
-        seconds = audio.num_samples / audio.sample_rate
-        shard = len(self._recordings) % len(self._files)
-        framed = frame_record(encode_recording(recording))
-        self._recordings.append(
-            RecordingInfo(
-                id=recording.id,
-                seconds=seconds,
-                num_notes=len(recording.notes),
-                num_chunks=num_chunks(round(seconds * 16000)),
-                shard=shard,
-                offset=self._files[shard].tell(),
-            )
-        )
-        self._files[shard].write(framed)
-        self._hashes[shard].update(framed)
-        self._programs.update(count_programs(recording.notes))
-        self._licences.add(recording.licence)
-
-    def skip(self, item: str, reason: str) -> None:
-        """Lists an input that gave no recording."""
-        self._skipped.append(SkippedItem(item, reason))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with contextlib.ExitStack() as stack:
-                for file in self._files:
-                    stack.callback(file.close)
-            if kind is None:
-                self._finish()
-        finally:
-            for path in self._temporary:
-                path.unlink(missing_ok=True)
-
-    def _finish(self) -> None:
-        # From here until the new manifest is there, the split counts as not prepared.
-        manifest_path(self._directory, self._name, self._split).unlink(missing_ok=True)
-        sizes = [path.stat().st_size for path in self._temporary]
-        for stale in self._directory.glob(f"{self._name}-{self._split}.tfrecord-?????-of-?????"):
-            stale.unlink()
-        for temporary, path in zip(self._temporary, self._paths, strict=True):
-            temporary.replace(path)
-        write_manifest(self._directory, self._manifest(sizes))
-
-    def _manifest(self, sizes: list[int]) -> Manifest:
-        in_shard = Counter(info.shard for info in self._recordings)
-        shards = tuple(
-            ShardInfo(path.name, in_shard[index], size, digest.hexdigest())
-            for index, (path, size, digest) in enumerate(zip(self._paths, sizes, self._hashes, strict=True))
-        )
-        programs = sorted(self._programs.items(), key=lambda item: (len(item[0]), item[0]))
-        return Manifest(
-            name=self._name,
-            split=self._split,
-            num_recordings=len(self._recordings),
-            seconds=sum(info.seconds for info in self._recordings),
-            num_notes=sum(info.num_notes for info in self._recordings),
-            num_chunks=sum(info.num_chunks for info in self._recordings),
-            programs=dict(programs),
-            licences=tuple(sorted(self._licences)),
-            shards=shards,
-            recordings=tuple(self._recordings),
-            skipped=tuple(self._skipped),
-            seed=self._seed,
-            code_version=mt3.__version__,
-            config=self._config,
-        )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import sys
@@ -28,6 +29,7 @@ from typing import Any, Self
 import numpy as np
 
 from mt3.data.batches import trim_to_bucket
+from mt3.data.prepared import MissingDatasetError
 from mt3.models.model import ModelSpec
 
 Batch = dict[str, np.ndarray]
@@ -47,7 +49,8 @@ class SeqioBatches(Iterator[Batch]):
       spec: of the model: tokenizer, segment sizes, kind of inputs.
       task: name of a task or mixture, or names of tasks to be mixed.
       batch_size: rows of a batch, over all shards.
-      data_dir: of prepared datasets; None where tasks are registered already.
+      data_dir: of prepared datasets, which are directly in it or in directories
+        in it; or several such. None where tasks are registered already.
       split: of the task; may be left out where it has one.
       seed: of the order and of all random cuts.
       shuffle: whether the order is random.
@@ -55,15 +58,19 @@ class SeqioBatches(Iterator[Batch]):
       max_examples_per_mix: most segments that are summed into an example.
       segments_per_chunk: see `seqio_preprocessors.TaskOptions`.
       long_targets: a name of `preprocessors.LONG_TARGET_RULES`.
-      shuffle_buffer_size: segments held to shuffle, 130 KB each.
+      shuffle_buffer_size: segments of each task held to shuffle, 130 KB each.
       cache_dir: of caches (`mt3.data.cache`, or seqio's own).
       use_cached: whether to read those; by default if all tasks are cached.
+      mixture_datasets: the datasets of a `mega` mixture: "paper", "later_code"
+        (`mixtures.DATASET_GROUPS`), or their names.
+      missing_datasets: "error", or "leave_out": a mixture is of those of its
+        datasets that are prepared; a warning names the others.
       target_buckets: see `batches.trim_to_bucket`.
       shard_index: which part of the data this process reads ...
       num_shards: ... of how many; each gives batch_size / num_shards rows.
 
     Raises:
-      MissingTaskError: when the task, its dataset or its cache is not there.
+      MissingDatasetError: when the task, its dataset or its cache is not there.
       ValueError: when the task's tokens are not the model's, or for settings
         that do not fit each other.
     """
@@ -71,7 +78,7 @@ class SeqioBatches(Iterator[Batch]):
     spec: ModelSpec = dataclasses.field(kw_only=False)
     task: str | Sequence[str]
     batch_size: int
-    data_dir: str | None = None
+    data_dir: str | Sequence[str] | None = None
     split: str | None = None
     seed: int = 0
     shuffle: bool = True
@@ -82,6 +89,8 @@ class SeqioBatches(Iterator[Batch]):
     shuffle_buffer_size: int = 1000
     cache_dir: str | None = None
     use_cached: bool | None = None
+    mixture_datasets: str | Sequence[str] = "paper"
+    missing_datasets: str = "error"
     target_buckets: Sequence[int] = ()
     shard_index: int = 0
     num_shards: int = 1
@@ -177,20 +186,21 @@ class SeqioBatches(Iterator[Batch]):
         """The task or mixture, registered for the model's tokenizer if there is a data_dir."""
         from mt3.data import tasks
 
-        if self.data_dir is not None:
-            options = tasks.TaskOptions(
+        provider = tasks.find_provider(
+            self.task,
+            self.data_dir,
+            mixture_datasets=self.mixture_datasets,
+            missing_datasets=self.missing_datasets,
+            tokenizers=(self.spec.tokenizer,),
+            options=tasks.TaskOptions(
                 max_examples_per_mix=self.max_examples_per_mix,
                 segments_per_chunk=self.segments_per_chunk,
                 long_targets=self.long_targets,
                 shuffle_buffer_size=self.shuffle_buffer_size,
                 sample_rate=self.spec.spectrogram.sample_rate,
                 hop_samples=self.spec.spectrogram.hop_samples,
-            )
-            tasks.register_datasets(self.data_dir, tokenizers=(self.spec.tokenizer,), options=options)
-        if isinstance(self.task, str):
-            provider = tasks.find_task_or_mixture(self.task)
-        else:
-            provider = tasks.register_mixture("+".join(self.task), self.task)
+            ),
+        )
         for task in tasks.tasks_of(provider):
             if task.tokenizer != self.spec.tokenizer:
                 raise ValueError(
@@ -216,15 +226,21 @@ class SeqioBatches(Iterator[Batch]):
         if self.use_cached is False:
             return False
         tasks.add_cache_directory(self.cache_dir)
-        missing = [task.name for task in tasks.tasks_of(self._provider) if task.cache_dir is None]
+        all_tasks = tasks.tasks_of(self._provider)
+        missing = [task.name for task in all_tasks if task.cache_dir is None]
+        where = f"in {self.cache_dir}" if self.cache_dir else "anywhere (cache_dir is not set)"
         if missing and self.use_cached:
-            where = f"in {self.cache_dir}" if self.cache_dir else "anywhere (cache_dir is not set)"
-            raise tasks.MissingTaskError(
+            raise MissingDatasetError(
                 f"{missing[0]} is not cached {where}; make the cache (mt3.data.cache.cache_chunks) "
                 "or leave use_cached out."
             )
+        if missing and len(missing) < len(all_tasks):
+            logging.getLogger(__name__).warning(
+                "Records are read, not caches: of the tasks of %s, not cached %s: %s",
+                *(self._provider.name, where, ", ".join(missing)),
+            )
         if not missing:
-            for task in tasks.tasks_of(self._provider):
+            for task in all_tasks:
                 task.check_cache(self._split)
         return not missing
 
@@ -265,6 +281,8 @@ class SeqioBatches(Iterator[Batch]):
 
     def _fingerprint(self) -> dict[str, Any]:
         """What decides which batch follows which."""
+        from mt3.data import tasks
+
         names = (
             "batch_size",
             "seed",
@@ -279,6 +297,7 @@ class SeqioBatches(Iterator[Batch]):
         )
         return {
             "task": self._provider.name,
+            "tasks": [task.name for task in tasks.tasks_of(self._provider)],
             "split": self._split,
             "cached": self._reads_cache,
             "batches_per_leg": self._batches_per_leg,

@@ -1,29 +1,32 @@
 """seqio tasks and mixtures for prepared datasets, under MT3's names.
 
-A dataset in the record format becomes the tasks
-`{dataset}_{notes|onsets}[_ties][_vb1]_{train,eval_train,validation,test}`, one
-set per tokenizer. `train` takes random segments out of chunks (split "train"),
-which seqio can cache offline; the others cut whole recordings into consecutive
-segments (split "eval"). Importing this module registers nothing: the
-`register_*` functions do, and calling them again changes nothing.
+A dataset in the record format becomes the tasks that `mt3.data.task_names`
+names, one set per tokenizer. `train` takes random segments out of chunks (split
+"train"), which seqio can cache offline; the others cut whole recordings into
+consecutive segments (split "eval"). Importing this module registers nothing: the
+`register_*` functions do, and calling them again changes nothing. `find_provider`
+makes what is asked for by name: tasks, and the mixtures of `mt3.data.mixtures`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import seqio
 import tensorflow as tf
 
-from mt3.data import preprocessors, seqio_preprocessors
+from mt3.data import mixtures, prepared, preprocessors, seqio_preprocessors
 from mt3.data.cache import chunks_cache_name
 from mt3.data.features import TranscriptionVocabulary
 from mt3.data.manifests import Manifest, prepared_datasets, read_manifest
+from mt3.data.mixtures import MIXTURE_TEMPERATURE
+from mt3.data.prepared import DataDirectories, MissingDatasetError
 from mt3.data.seqio_preprocessors import SegmentCounts, TaskOptions
+from mt3.data.sources import preparing_command
+from mt3.data.sources.base import SPLITS
+from mt3.data.task_names import TASK_KINDS, TaskKind, TaskName, task_name, variant_name
 from mt3.symbolic.tokenizer import Tokenizer
 from mt3.symbolic.vocabularies import VocabularyConfig
 
@@ -34,38 +37,8 @@ DEFAULT_TOKENIZERS = (
     Tokenizer(VocabularyConfig(num_velocity_bins=127), ties=False, onsets_only=True),
 )
 
-# Rates of a mixture are n^0.3.
-MIXTURE_TEMPERATURE = 10 / 3
-
 # Added to a task's seed for mixing; preprocessors use a few from the seed on.
 _MIXING_SEED_OFFSET = 1_000_003
-
-
-class MissingTaskError(ValueError):
-    """A task, mixture or prepared dataset that is not there; one line with the remedy."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskKind:
-    """What the last part of a task's name stands for.
-
-    Attributes:
-      records_split: split of the records.
-      split: split of the task, as seqio users ask for it.
-      is_training: random segments of chunks, not consecutive ones of recordings.
-    """
-
-    records_split: str
-    split: str
-    is_training: bool
-
-
-TASK_KINDS: dict[str, TaskKind] = {
-    "train": TaskKind("train", "train", is_training=True),
-    "eval_train": TaskKind("train", "eval", is_training=False),
-    "validation": TaskKind("validation", "eval", is_training=False),
-    "test": TaskKind("test", "eval", is_training=False),
-}
 
 
 class TranscriptionTask(seqio.Task):
@@ -111,6 +84,21 @@ class TranscriptionTask(seqio.Task):
             getattr(self, name) == getattr(other, name)
             for name in ("name", "tokenizer", "options", "_manifest", "_directory")
         )
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self._manifest.name
+
+    @property
+    def directory(self) -> Path:
+        """Where its records are."""
+        return self._directory
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of 2000 frames, as preparation counted them: what mixtures weigh it by, cached or not."""
+        return self._manifest.num_chunks
 
     def num_examples_per_epoch(self, input_frames: int) -> float:
         """About how many examples of so many frames one pass over the data gives."""
@@ -182,18 +170,18 @@ class TranscriptionTask(seqio.Task):
         """Compares the cache with what preparation counted.
 
         Raises:
-          MissingTaskError: when they differ: the cache is of records that were replaced.
+          MissingDatasetError: when they differ: the cache is of records that were replaced.
         """
         found, expected = self.get_cached_stats(split)["examples"], self.num_input_examples(split)
         if found != expected:
-            raise MissingTaskError(
+            raise MissingDatasetError(
                 f"The cache {self.cache_dir} has {found} examples, the records of {self.name} have "
                 f"{expected}: it is of other records; delete it and make it again."
             )
 
     def _record_source(self) -> seqio.FileDataSource:
-        # Mixture rates are made of this number where a task is not cached; where
-        # it is, seqio counts the chunks in the cache, which are as many.
+        # What seqio's own mixture rates are made of where a task is not cached;
+        # where it is, seqio counts the chunks in the cache, which are as many.
         num_examples = self._manifest.num_chunks if self.kind.is_training else self._manifest.num_recordings
         return seqio.FileDataSource(
             read_file_fn=seqio_preprocessors.read_records,
@@ -222,24 +210,6 @@ class TranscriptionTask(seqio.Task):
         ]
 
 
-def task_name(dataset: str, tokenizer: Tokenizer, kind: str) -> str:
-    """MT3's name of a task; settings of the vocabulary that are not the default abbreviated."""
-    vocabulary, default = tokenizer.vocabulary, VocabularyConfig()
-    abbreviations = {
-        "ss": (vocabulary.steps_per_second, default.steps_per_second),
-        "ms": (vocabulary.max_shift_seconds, default.max_shift_seconds),
-        "vb": (vocabulary.num_velocity_bins, default.num_velocity_bins),
-    }
-    parts = [
-        dataset,
-        "onsets" if tokenizer.onsets_only else "notes",
-        *(["ties"] if tokenizer.ties else []),
-        *(f"{short}{value}" for short, (value, usual) in abbreviations.items() if value != usual),
-        kind,
-    ]
-    return "_".join(parts)
-
-
 def register_dataset(
     dataset: str,
     directory: Path | str,
@@ -263,18 +233,19 @@ def register_dataset(
       Names of the tasks.
 
     Raises:
-      MissingTaskError: when no split of the dataset is prepared there.
+      MissingDatasetError: when no split of the dataset is prepared there.
       ValueError: when a tokenizer counts other frames than the options make.
     """
     options, directory = options or TaskOptions(), Path(directory)
     manifests = {
         split: read_manifest(directory, split, dataset)
-        for split in sorted({kind.records_split for kind in TASK_KINDS.values()})
+        for split in SPLITS
         if dataset in prepared_datasets(directory, split)
     }
     if not manifests:
-        raise MissingTaskError(
-            f"No dataset {dataset!r} is prepared in {directory}; run `mt3 prepare {dataset} -o {directory}`."
+        raise MissingDatasetError(
+            f"No dataset {dataset!r} is prepared in {directory}; "
+            f"run `{preparing_command(dataset)} -o {directory}`."
         )
     names = []
     for tokenizer in tokenizers:
@@ -286,11 +257,8 @@ def register_dataset(
         for kind_name, kind in TASK_KINDS.items():
             if kind.records_split in manifests:
                 name = task_name(dataset, tokenizer, kind_name)
-                _register(
-                    TranscriptionTask(
-                        name, kind, manifests[kind.records_split], directory, tokenizer, options
-                    )
-                )
+                manifest = manifests[kind.records_split]
+                _register(TranscriptionTask(name, kind, manifest, directory, tokenizer, options))
                 names.append(name)
     return names
 
@@ -304,31 +272,28 @@ def _register(task: TranscriptionTask) -> None:
 
 
 def register_datasets(
-    data_dir: Path | str,
+    data_dir: DataDirectories,
+    datasets: Sequence[str] | None = None,
     *,
+    missing_datasets: str = "error",
     tokenizers: Sequence[Tokenizer] = DEFAULT_TOKENIZERS,
     options: TaskOptions | None = None,
 ) -> list[str]:
-    """`register_dataset` for all datasets in a directory and in the directories in it.
+    """`register_dataset` for the datasets in directories and in the directories in them.
+
+    Args:
+      data_dir: one directory, or several.
+      datasets: only these; None for all that are there.
+      missing_datasets: see `prepared.choose_datasets`.
+      tokenizers, options: see `register_dataset`.
 
     Raises:
-      MissingTaskError: when there is none.
+      MissingDatasetError: when there is none, or one that is named is missing.
     """
-    data_dir = Path(data_dir)
-    splits = {kind.records_split for kind in TASK_KINDS.values()}
-    found = {
-        dataset: directory
-        for directory in (data_dir, *sorted(path for path in data_dir.glob("*") if path.is_dir()))
-        for split in splits
-        for dataset in prepared_datasets(directory, split)
-    }
-    if not found:
-        what = "holds no prepared dataset" if data_dir.is_dir() else "does not exist"
-        raise MissingTaskError(f"{data_dir} {what}; run `mt3 prepare NAME -o {data_dir}`, e.g. with synth.")
     return [
         name
-        for dataset, directory in sorted(found.items())
-        for name in register_dataset(dataset, directory, tokenizers=tokenizers, options=options)
+        for dataset in prepared.choose_datasets(data_dir, datasets, missing=missing_datasets)
+        for name in register_dataset(dataset.name, dataset.directory, tokenizers=tokenizers, options=options)
     ]
 
 
@@ -337,11 +302,11 @@ def register_mixture(
 ) -> seqio.Mixture:
     """Registers a mixture; the rate of a task is n^(1/temperature), n its number of chunks.
 
-    n is what preparation counted, cached or not. As with tasks, the same again
-    changes nothing, other members or rates replace.
+    n is what preparation counted in the task's split, cached or not. As with tasks,
+    the same again changes nothing, other members or rates replace.
 
     Raises:
-      MissingTaskError: when a member is not registered.
+      MissingDatasetError: when a member is not registered.
     """
     # One function a temperature, so that equal mixtures can be told.
     rate = _mixing_rate(temperature)
@@ -358,30 +323,91 @@ def register_mixture(
 
 
 @functools.cache
-def _mixing_rate(temperature: float) -> Callable[[seqio.Task], float]:
-    def rate(task: seqio.Task) -> float:
-        (split,) = task.splits
-        return seqio.mixing_rate_num_examples(task, temperature=temperature, split=split)
+def _mixing_rate(temperature: float) -> Callable[[TranscriptionTask], float]:
+    def rate(task: TranscriptionTask) -> float:
+        return task.num_chunks ** (1 / temperature)
 
     return rate
+
+
+def find_provider(
+    task: str | Sequence[str],
+    data_dir: DataDirectories | None = None,
+    *,
+    mixture_datasets: str | Sequence[str] = "paper",
+    missing_datasets: str = "error",
+    tokenizers: Sequence[Tokenizer] = DEFAULT_TOKENIZERS,
+    options: TaskOptions | None = None,
+) -> seqio.Task | seqio.Mixture:
+    """A task or mixture by its name, registered here where it is not yet.
+
+    Args:
+      task: name of a task or mixture (`mt3.data.mixtures`), or names to be mixed.
+      data_dir: of its datasets, which are registered; None where they are already.
+      mixture_datasets: the datasets of `mega` mixtures: a name of
+        `mixtures.DATASET_GROUPS`, or their names.
+      missing_datasets: "error", or "leave_out" to mix those that are prepared.
+      tokenizers, options: see `register_dataset`.
+
+    Raises:
+      MissingDatasetError: names the datasets that are missing and the commands that prepare them.
+      ValueError: for names that do not fit the choices.
+    """
+    members = mixtures.members_of(task, mixture_datasets)
+    datasets = {name: parts.dataset for name in members.task_names if (parts := TaskName.parse(name))}
+    wanted = list(dict.fromkeys(datasets.values()))
+    if data_dir is not None and wanted:
+        names = register_datasets(
+            data_dir, wanted, missing_datasets=missing_datasets, tokenizers=tokenizers, options=options
+        )
+        present = {seqio.TaskRegistry.get(name).dataset for name in names}
+    else:
+        present = {task.dataset for task in _registered_tasks()}
+        if members.is_mixture:
+            prepared.leave_out_missing(wanted, present, missing_datasets, "Not registered, nor in a data_dir")
+    if not members.is_mixture:
+        return find_task_or_mixture(members.name)
+    return register_mixture(
+        members.name, [name for name in members.task_names if datasets.get(name) in {None, *present}]
+    )
 
 
 def find_task_or_mixture(name: str) -> seqio.Task | seqio.Mixture:
     """A registered task or mixture.
 
     Raises:
-      MissingTaskError: when there is none; names the command that prepares its dataset.
+      MissingDatasetError: when there is none; says which splits of its dataset
+        there are, or the command that prepares it.
     """
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)
     if name in seqio.MixtureRegistry.names():
         return seqio.MixtureRegistry.get(name)
-    dataset = re.split("_(?:notes|onsets)", name)[0]
+    parts = TaskName.parse(name)
+    of_dataset = [task for task in _registered_tasks() if parts and task.dataset == parts.dataset]
     known = ", ".join(sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})) or "none"
-    raise MissingTaskError(
-        f"There is no task or mixture {name!r}; registered: {known}. Prepare its dataset with "
-        f"`mt3 prepare {dataset}` and name the directory in data_dir."
+    if parts is None or not of_dataset or parts.kind not in TASK_KINDS:
+        raise MissingDatasetError(
+            f"There is no task or mixture {name!r}; registered: {known}. Prepare its dataset with "
+            f"`{preparing_command(parts.dataset if parts else name)}` and name the directory in data_dir."
+        )
+    same_tokens = [task for task in of_dataset if variant_name(task.tokenizer) == parts.variant]
+    if not same_tokens:
+        raise MissingDatasetError(
+            f"There is no task or mixture {name!r}; registered: {known}. Its dataset is there for other "
+            "tokens: name one of these, or give the model the tokenizer that the name says."
+        )
+    split = TASK_KINDS[parts.kind].records_split
+    splits = sorted({task.kind.records_split for task in same_tokens}, key=SPLITS.index)
+    raise MissingDatasetError(
+        f"There is no task {name!r}: of {parts.dataset}, split {split!r} is not prepared in "
+        f"{same_tokens[0].directory}, only {', '.join(splits)}."
     )
+
+
+def _registered_tasks() -> list[TranscriptionTask]:
+    tasks = map(seqio.TaskRegistry.get, sorted(seqio.TaskRegistry.names()))
+    return [task for task in tasks if isinstance(task, TranscriptionTask)]
 
 
 def tasks_of(provider: seqio.Task | seqio.Mixture) -> list[TranscriptionTask]:

@@ -10,6 +10,7 @@ TensorFlow, imported beside them, registers the same names in the default pool.
 from __future__ import annotations
 
 import functools
+import io
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ Feature = bytes | str | int | float | Sequence[bytes] | Sequence[int] | Sequence
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
+_HEADER_BYTES = _LENGTH.size + _CRC.size
 _CRC_MASK_DELTA = 0xA282EAD8
 # A longer record than any sane one: such a length means a damaged file.
 _MAX_RECORD_BYTES = 1 << 33
@@ -77,17 +79,43 @@ def read_tfrecord_at(path: Path, offset: int) -> bytes:
     return payload
 
 
-def _read_one(file: BinaryIO, path: Path) -> bytes | None:
-    start = file.tell()
-    header = file.read(_LENGTH.size + _CRC.size)
+def record_offsets(path: Path) -> Iterator[int]:
+    """Where the records of a TFRecord file start, in bytes, for `read_tfrecord_at`.
+
+    Only the lengths are read: a file of gigabytes takes a few reads a record. A
+    last record that is cut short is listed, too; reading it tells.
+
+    Raises:
+      RecordError: as `read_tfrecord`, for a damaged length.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            while (length := _read_length(file, path)) is not None:
+                yield file.tell() - _HEADER_BYTES
+                file.seek(length + _CRC.size, io.SEEK_CUR)
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror}); prepare the dataset again.") from error
+
+
+def _read_length(file: BinaryIO, path: Path) -> int | None:
+    """The length of the payload that follows; None at the end of the file."""
+    where = f"{path}: the record at byte {file.tell()}"
+    header = file.read(_HEADER_BYTES)
     if not header:
         return None
-    where = f"{path}: the record at byte {start}"
-    if len(header) < _LENGTH.size + _CRC.size:
+    if len(header) < _HEADER_BYTES:
         raise RecordError(f"{where} is truncated; {_REMEDY}")
-    (length,) = _LENGTH.unpack_from(header)
+    length = int(_LENGTH.unpack_from(header)[0])
     if header[_LENGTH.size :] != _masked_crc(header[: _LENGTH.size]) or length > _MAX_RECORD_BYTES:
         raise RecordError(f"{where} is corrupt (wrong checksum of its length); {_REMEDY}")
+    return length
+
+
+def _read_one(file: BinaryIO, path: Path) -> bytes | None:
+    where = f"{path}: the record at byte {file.tell()}"
+    length = _read_length(file, path)
+    if length is None:
+        return None
     payload, crc = file.read(length), file.read(_CRC.size)
     if len(payload) < length or len(crc) < _CRC.size:
         raise RecordError(f"{where} is truncated ({len(payload)} of {length} bytes); {_REMEDY}")

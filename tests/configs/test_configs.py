@@ -13,13 +13,15 @@ from mt3.evaluation.metrics import Track
 from mt3.inference.transcriber import DecodingOptions
 from mt3.models.model import TranscriptionModel
 
-# What is trained with, as the command line would give it. stream.gin changes another configuration.
+# What is trained with, as the command line would give it. stream.gin and leave_one_out.gin change another
+# configuration.
 TRAINING = {
     "mt3_small": ["mt3_small.gin"],
     "piano": ["piano.gin"],
     "tiny": ["tiny.gin"],
     "quickstart": ["quickstart.gin"],
     "stream": ["tiny.gin", "stream.gin"],
+    "leave_one_out": ["mt3_small.gin", "leave_one_out.gin"],
 }
 OTHERS = {"eval.gin"}
 
@@ -98,20 +100,23 @@ TINY = {
     "checkpoints.period_steps": 500,
 }
 
+MT3_SMALL = {
+    **SPECTROGRAM,
+    **MT3_NETWORK,
+    **MT3_TOKENS,
+    **PAPER_OPTIMIZER,
+    "spec.input_frames": 256,
+    "spec.max_target_tokens": 1024,
+    "num_steps": 1_000_000,
+    "seed": 0,
+    "checkpoints.period_steps": 5000,
+    "checkpoints.keep": 3,
+}
+
 # Path within the TrainingRun -> value.
 EXPECTED_RUNS = {
-    "mt3_small": {
-        **SPECTROGRAM,
-        **MT3_NETWORK,
-        **MT3_TOKENS,
-        **PAPER_OPTIMIZER,
-        "spec.input_frames": 256,
-        "spec.max_target_tokens": 1024,
-        "num_steps": 1_000_000,
-        "seed": 0,
-        "checkpoints.period_steps": 5000,
-        "checkpoints.keep": 3,
-    },
+    "mt3_small": MT3_SMALL,
+    "leave_one_out": MT3_SMALL,
     "piano": {
         **SPECTROGRAM,
         **MT3_NETWORK,
@@ -137,13 +142,27 @@ EXPECTED_RUNS = {
     "stream": TINY,
 }
 
+PAPER_DATASETS = ("maestrov3", "cerberus4", "guitarset", "musicnet", "slakh", "urmp")
+
 # What `batches` is called with.
 SYNTH_BATCHES = {"task": "synth_notes_ties_vb1_train", "data_dir": "data/synth"}
+MIXTURE_BATCHES = {
+    "data_dir": "data",
+    "cache_dir": None,
+    "batch_size": 256,
+    "max_examples_per_mix": 1,
+    "mixture_datasets": "paper",
+    "missing_datasets": "error",
+}
 EXPECTED_BATCHES = {
-    "mt3_small": ("SeqioBatches", {**SYNTH_BATCHES, "batch_size": 256}),
+    "mt3_small": ("SeqioBatches", {**MIXTURE_BATCHES, "task": "mega_notes_ties_vb1_train"}),
+    "leave_one_out": (
+        "SeqioBatches",
+        {**MIXTURE_BATCHES, "task": "mega_without_slakh_notes_ties_vb1_train"},
+    ),
     "piano": (
         "SeqioBatches",
-        {"task": "synth_notes_train", "data_dir": "data/piano", "batch_size": 256},
+        {"task": "maestrov3_notes_train", "data_dir": "data", "cache_dir": None, "batch_size": 256},
     ),
     "tiny": ("SeqioBatches", {**SYNTH_BATCHES, "batch_size": 16}),
     "quickstart": ("SeqioBatches", {"data_dir": "runs/quickstart/data"}),
@@ -152,9 +171,10 @@ EXPECTED_BATCHES = {
 
 # What the recordings to be scored are called with.
 EXPECTED_RECORDINGS = {
-    "mt3_small": {"data_dir": "data/synth", "split": "validation"},
-    "piano": {"data_dir": "data/piano", "split": "validation"},
-    "tiny": {"data_dir": "data/synth", "split": "validation"},
+    "mt3_small": {"data_dir": "data", "split": "validation", "dataset": PAPER_DATASETS},
+    "leave_one_out": {"data_dir": "data", "split": "validation", "dataset": "slakh"},
+    "piano": {"data_dir": "data", "split": "validation", "dataset": "maestrov3"},
+    "tiny": {"data_dir": "data/synth", "split": "validation", "dataset": None},
     "quickstart": {"data_dir": "runs/quickstart/data", "split": "test"},
     "stream": {"split": "validation"},
 }
@@ -218,6 +238,10 @@ def test_evaluation(name):
     training = bound(run.training_recordings.__name__, "training")
     assert training["split"] == "train"
     assert training.get("data_dir") == expected.get("data_dir")
+    if name == "leave_one_out":
+        assert training["dataset"] == tuple(dataset for dataset in PAPER_DATASETS if dataset != "slakh")
+    else:
+        assert training.get("dataset") == bindings.get("dataset")
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -225,7 +249,7 @@ def test_tokens_fit_the_task(name):
     """The name of the task says what the tokenizer is."""
     configuration.parse(TRAINING[name], [])
     tokenizer = configuration.build("ModelSpec").tokenizer
-    task = gin.query_parameter("%TASK")
+    task = bound("seqio_batches")["task"]
     assert ("_ties" in task) == tokenizer.ties
     assert ("_vb1" in task) == (tokenizer.vocabulary.num_velocity_bins == 1)
     assert ("_ms1_" in task) == (tokenizer.vocabulary.max_shift_seconds == 1)
@@ -279,9 +303,43 @@ def test_eval():
     configuration.parse(["eval.gin"], [])
     run = configuration.build("EvaluationRun")
     assert run.recordings.__name__ == "prepared_recordings"
-    assert bound("prepared_recordings") == {"data_dir": "data/synth", "split": "test"}
+    assert bound("prepared_recordings") == {"data_dir": "data/synth", "split": "test", "dataset": None}
     assert run.decoding == DecodingOptions(temperature=0.0, beam_size=1)
     assert run.batch_segments == 8
+
+
+def test_the_mixture_is_chosen_by_macros():
+    """Training and evaluation go together."""
+    overrides = ["MIXTURE='later_code'", "MISSING_DATASETS='leave_out'", "CACHE_DIR='cache'"]
+    configuration.parse(["mt3_small.gin"], [*overrides, "MAX_EXAMPLES_PER_MIX=8"])
+    batches = bound("seqio_batches")
+    assert batches["mixture_datasets"] == "later_code"
+    assert batches["missing_datasets"] == "leave_out"
+    assert batches["cache_dir"] == "cache"
+    assert batches["max_examples_per_mix"] == 8
+    for scope in ("", "training"):
+        recordings = bound("prepared_recordings", scope)
+        assert set(recordings["dataset"]) == {*PAPER_DATASETS, "musicnet_em"} - {"musicnet"}
+        assert recordings["missing_datasets"] == "leave_out"
+
+
+def test_leave_one_out():
+    """The dataset that is left out is scored; of several that go together, one can be taken out before."""
+    files = TRAINING["leave_one_out"]
+    rest = ("maestrov3", "guitarset", "musicnet", "slakh")
+    configuration.parse(files, [f"MIXTURE={(*rest, 'urmp')}", "LEFT_OUT='urmp'"])
+    assert bound("seqio_batches")["task"] == "mega_without_urmp_notes_ties_vb1_train"
+    assert bound("seqio_batches")["mixture_datasets"] == (*rest, "urmp")
+    assert bound("prepared_recordings")["dataset"] == "urmp"
+    assert bound("prepared_recordings", "training")["dataset"] == rest
+    configuration.parse(files, ["LEFT_OUT='musicnet_em'"])
+    with pytest.raises(ValueError, match="'musicnet_em' cannot be left out: the datasets of the mixture are"):
+        configuration.build("mixture_datasets")
+    configuration.parse(["tiny.gin"], ["DATASETS=3"])
+    with pytest.raises(
+        ValueError, match=r"prepared_recordings.dataset is 3: give text or \(.*each text or None"
+    ):
+        configuration.build("prepared_recordings")
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -402,7 +460,9 @@ def test_wrong_files_are_explained_in_a_line(tmp_path, text, message):
 
 
 def test_missing_file_is_named():
-    with pytest.raises(ValueError, match=r"gin file none\.gin: .*shipped ones: eval\.gin, mt3_small\.gin"):
+    with pytest.raises(
+        ValueError, match=r"gin file none\.gin: .*shipped ones: eval\.gin, .*, mt3_small\.gin"
+    ):
         configuration.parse(["none.gin"], [])
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mt3.data.record_writer import RecordWriter
 from mt3.data.recordings import EncodedAudio, Recording
-from mt3.data.records import RecordWriter
 from mt3.symbolic.conversions import write_midi
 from mt3.symbolic.notes import Notes
 

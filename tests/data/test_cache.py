@@ -1,14 +1,16 @@
 """The cache: seqio reads it, it holds what the records hold, and it is seqio's own."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mt3.data.cache import cache_chunks
+from mt3.data.cache import cache_chunks, cache_datasets
 from mt3.data.preprocessors import CHUNK_FEATURES, decode_chunk, split_recording
-from mt3.data.records import RecordWriter
+from mt3.data.record_writer import RecordWriter
 from mt3.data.seqio_batches import SeqioBatches
 from mt3.data.tfrecords import parse_example, read_tfrecord
 from mt3.models.model import ModelSpec
@@ -94,6 +96,54 @@ def test_a_cache_that_fails_leaves_nothing(prepared_dataset, tmp_path):
     with pytest.raises(ValueError, match=r"synth-train\.tfrecord.* (truncated|corrupt)"):
         cache_chunks(data_dir, tmp_path / "cache", workers=0)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+# Says where it writes, and stops in the middle of it.
+RUN_THAT_HANGS = """
+import sys, time
+from mt3.data import cache
+
+def hang(chunks, directory, split, num_shards, rng):
+    (directory / "train.tfrecord-00000-of-00001").write_bytes(next(chunks))
+    print(directory, flush=True)
+    time.sleep(600)
+
+cache._write_shards = hang
+cache.cache_chunks(sys.argv[1], sys.argv[2], workers=0)
+"""
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(prepared_dataset, tmp_path):
+    """What a run that still goes on has written stays."""
+    command = [sys.executable, "-c", RUN_THAT_HANGS, str(prepared_dataset.directory), str(tmp_path)]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        killed, working = (Path(run.stdout.readline().strip()) for run in runs)
+        runs[0].kill()
+        runs[0].wait()
+        assert {path.name for path in tmp_path.iterdir()} == {killed.name, working.name}
+        made = cache_chunks(prepared_dataset.directory, tmp_path, num_shards=3, workers=0)
+        assert {path.name for path in tmp_path.iterdir()} == {made.name, working.name}
+    finally:
+        for run in runs:
+            run.kill()
+            run.communicate()
+    assert not (made / ".lock").exists()
+    assert_holds_the_recordings(made.glob("train.tfrecord-*"), prepared_dataset.recordings["train"])
+
+
+def test_all_datasets_of_a_directory_are_cached(prepared_dataset, tmp_path):
+    data_dir = tmp_path / "data"
+    with RecordWriter(data_dir / "two", "other", "train") as writer:
+        writer.write(prepared_dataset.recordings["train"][1])
+    (data_dir / "one").symlink_to(prepared_dataset.directory)
+    made = cache_datasets(data_dir, tmp_path / "cache", workers=0)
+    assert made == {name: tmp_path / "cache" / f"{name}_chunks_train" for name in ("other", "synth")}
+    assert json.loads((made["other"] / "stats.train.json").read_text()) == {"examples": 1}
+    made = cache_datasets(data_dir, tmp_path / "cache", "synth", split="validation", workers=0)
+    assert json.loads((made["synth"] / "stats.validation.json").read_text()) == {"examples": 3}
+    with pytest.raises(ValueError, match=r"Not prepared in .*: slakh; run `mt3 prepare slakh"):
+        cache_datasets(data_dir, tmp_path / "cache", ["slakh", "synth"])
 
 
 def open_batches(prepared_dataset, tokenizer=MT3, task=TRAIN, **settings):

@@ -7,8 +7,9 @@ import pytest
 
 from mt3.data import records
 from mt3.data.manifests import Manifest, SkippedItem, manifest_path, read_manifest, shard_name
+from mt3.data.record_writer import RecordWriter
 from mt3.data.recordings import AudioFile, DeferredAudio, EncodedAudio, Recording, SampledAudio
-from mt3.data.records import RecordError, RecordWriter, read_recordings
+from mt3.data.records import RecordError, read_recordings
 from mt3.symbolic.notes import Notes
 
 RATE = 16000

@@ -13,10 +13,10 @@ from mt3.audio.synthesis import make_synthesizer
 from mt3.data import parallel
 from mt3.data.augmentation import AugmentationConfig
 from mt3.data.pieces import PieceError
-from mt3.data.prepare import PrepareError
+from mt3.data.prepare import PrepareError, prepare
 from mt3.data.records import read_recordings
-from mt3.data.sources import SOURCES, find_source, synth
-from mt3.data.sources.synth import SynthConfig, prepare_synth, synthetic_recordings
+from mt3.data.sources import find_source, synth
+from mt3.data.sources.synth import SynthConfig, synthetic_recordings
 from mt3.symbolic.conversions import write_midi
 
 RATE = 16000
@@ -41,6 +41,10 @@ def cache(tmp_path_factory):
     return tmp_path_factory.getbasetemp() / "pieces-cache"
 
 
+def prepare_synth(config, output_dir, **options):
+    return prepare(synth.SOURCE, config, (), output_dir, **options)
+
+
 def contents(directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
@@ -51,7 +55,7 @@ def test_preparing_again_gives_the_same_bytes(tmp_path, config, cache):
     prepare_synth(config, tmp_path / "b", workers=2, num_shards=2, cache_dir=cache)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert sorted(first) == ["test", "train"]
-    assert len(contents(tmp_path / "a")) == 2 + 1 + 2
+    assert len(contents(tmp_path / "a")) == 2 + 2 + 2
     assert not multiprocessing.active_children()
 
 
@@ -175,14 +179,14 @@ def test_more_recordings_than_pieces_are_other_arrangements(tmp_path, config, ca
     assert [p.name for p in tmp_path.glob("*train*")] == []
 
 
-def test_finished_splits_are_left_alone(tmp_path, config, cache, monkeypatch):
+def test_finished_splits_are_left_alone(tmp_path, config, cache):
     prepare_synth(config, tmp_path, workers=0, cache_dir=cache)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     (tmp_path / "synth-test.manifest.json").unlink()
     made = []
     real = synth.make_recordings
-    monkeypatch.setattr(synth, "make_recordings", lambda job: made.append(job.split) or real(job))
-    prepare_synth(config, tmp_path, workers=0, cache_dir=cache)
+    source = dataclasses.replace(synth.SOURCE, make=lambda job: made.append(job.split) or real(job))
+    prepare(source, config, (), tmp_path, workers=0, cache_dir=cache)
     assert set(made) == {"test"}
     after = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert {path for path in before if before[path] == after[path]} == {
@@ -290,12 +294,10 @@ def test_lists_become_tuples():
 
 
 def test_registry_finds_the_source():
-    source = find_source("synth")
-    assert source.load_config() is SynthConfig
-    assert source.load_prepare() is prepare_synth
-    with pytest.raises(ValueError, match="'slak' is unknown; choose one of synth"):
+    assert find_source("synth") is synth.SOURCE
+    assert synth.SOURCE.config is SynthConfig
+    with pytest.raises(ValueError, match="'slak' is unknown; choose one of synth, slakh"):
         find_source("slak")
-    assert list(SOURCES) == ["synth"]
 
 
 def test_preparation_needs_no_tensorflow(tmp_path, midi_folder):
@@ -303,10 +305,11 @@ def test_preparation_needs_no_tensorflow(tmp_path, midi_folder):
 import json, sys
 for name in ("tensorflow", "seqio", "apache_beam", "note_seq", "music21"):
     sys.modules[name] = None
-from mt3.data.sources.synth import SynthConfig, prepare_synth
+from mt3.data.prepare import prepare
+from mt3.data.sources.synth import SOURCE, SynthConfig
 music = ({str(midi_folder)!r},)
 config = SynthConfig(collections=music, num_train=1, num_validation=0, num_test=0, max_seconds=2.0)
-manifests = prepare_synth(config, {str(tmp_path / "out")!r}, workers=0, cache_dir={str(tmp_path)!r})
+manifests = prepare(SOURCE, config, (), {str(tmp_path / "out")!r}, workers=0, cache_dir={str(tmp_path)!r})
 print(json.dumps([manifests["train"].num_recordings, "jax" in sys.modules]))
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

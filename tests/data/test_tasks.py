@@ -9,14 +9,15 @@ import pytest
 
 from mt3.data import batches
 from mt3.data.manifests import manifest_path, read_manifest
-from mt3.symbolic.tokenizer import Tokenizer
-from mt3.symbolic.vocabularies import EOS_ID, VocabularyConfig
+from mt3.data.prepared import MissingDatasetError
+from mt3.symbolic.vocabularies import EOS_ID
 
 seqio = pytest.importorskip("seqio")
 tf = pytest.importorskip("tensorflow")
 tasks = pytest.importorskip("mt3.data.tasks")
 
 MT3 = tasks.DEFAULT_TOKENIZERS[1]
+TRAIN = "synth_notes_ties_vb1_train"
 LENGTHS = {"inputs": 256, "targets": 1024}
 
 
@@ -50,13 +51,28 @@ def test_names_are_the_published_ones(prepared_dataset):
     assert set(names) == {
         f"synth_{variant}_{kind}"
         for variant in ("notes", "notes_ties_vb1", "onsets")
-        for kind in ("train", "eval_train", "validation")  # no test split is prepared
+        # No test split is prepared.
+        for kind in ("train", "eval_train", "eval_train_full", "validation", "validation_full")
     }
     assert set(names) <= set(seqio.TaskRegistry.names())
-    assert (
-        tasks.task_name("x", Tokenizer(VocabularyConfig(1, 50, 5)), "test")
-        == "x_notes_ties_ss50_ms5_vb1_test"
-    )
+
+
+def test_full_splits_are_the_splits(prepared_dataset):
+    register(prepared_dataset)
+    lengths = {"inputs": 256, "targets": 1024}
+    for kind in ("validation", "eval_train"):
+        examples = [
+            list(
+                tasks.find_task_or_mixture(f"synth_notes_ties_vb1_{name}")
+                .get_dataset(lengths, "eval", shuffle=False)
+                .as_numpy_iterator()
+            )
+            for name in (kind, f"{kind}_full")
+        ]
+        assert len(examples[0]) == len(examples[1]) > 5
+        for one, other in zip(*examples, strict=True):
+            np.testing.assert_array_equal(one["inputs"], other["inputs"])
+            assert one["id"] == other["id"]
 
 
 def test_registering_again_changes_nothing_but_settings_do(prepared_dataset):
@@ -220,7 +236,7 @@ def two_datasets(prepared_dataset, tmp_path_factory):
 
 def test_datasets_are_found_in_directories_side_by_side(two_datasets):
     names = tasks.register_datasets(two_datasets, tokenizers=[MT3])
-    assert len(names) == 6
+    assert len(names) == 10
     assert {"other_notes_ties_vb1_train", "synth_notes_ties_vb1_train"} <= set(names)
 
 
@@ -252,7 +268,7 @@ def test_examples_of_a_mixture_come_at_its_rates(two_datasets):
     )
     list(mixture.get_dataset(LENGTHS, "train", seed=0).take(300).as_numpy_iterator())
     made = {task.name: task.counts.totals()["segments"] for task in mixture.tasks}
-    # Within what is read ahead.
+    # Within what is read ahead; tests/data/test_mixtures.py counts exactly.
     assert 1.2 < made["other_notes_ties_vb1_train"] / made["synth_notes_ties_vb1_train"] < 3
 
 
@@ -267,15 +283,11 @@ def test_missing_things_are_named_with_the_command(prepared_dataset, tmp_path):
     register(prepared_dataset)
 
     def says(*parts):
-        return pytest.raises(tasks.MissingTaskError, match=".*".join(map(re.escape, parts)))
+        return pytest.raises(MissingDatasetError, match=".*".join(map(re.escape, parts)))
 
-    with says(
-        "no task or mixture 'maestro_v3_notes_train'",
-        "synth_notes_ties_vb1_train",
-        "`mt3 prepare maestro_v3`",
-    ):
-        tasks.find_task_or_mixture("maestro_v3_notes_train")
-    with says("'slakh' is prepared in", "`mt3 prepare slakh"):
+    with says("no task or mixture 'maestrov3_notes_train'", TRAIN, "`mt3 prepare maestro`"):
+        tasks.find_task_or_mixture("maestrov3_notes_train")
+    with says("'slakh' is prepared in", "`mt3 prepare slakh -o "):
         tasks.register_dataset("slakh", prepared_dataset.directory)
     with says("nowhere does not exist; run `mt3 prepare"):
         tasks.register_datasets(tmp_path / "nowhere")
@@ -283,6 +295,28 @@ def test_missing_things_are_named_with_the_command(prepared_dataset, tmp_path):
         tasks.register_datasets(tmp_path)
     with says("'nothing_train'"):
         tasks.register_mixture("mixture", ["nothing_train"])
+    with says("'nothing_train'"):
+        tasks.find_provider("nothing_train", prepared_dataset.directory)
+
+
+def test_a_split_that_is_not_prepared_is_named_with_those_that_are(prepared_dataset):
+    message = (
+        "There is no task 'synth_notes_ties_vb1_test': of synth, split 'test' is not prepared in "
+        f"{prepared_dataset.directory}, only train, validation."
+    )
+    for data_dir in (None, prepared_dataset.directory):
+        register(prepared_dataset)
+        with pytest.raises(MissingDatasetError) as raised:
+            tasks.find_provider("synth_notes_ties_vb1_test", data_dir)
+        assert str(raised.value) == message
+
+
+def test_other_tokens_than_asked_for_are_named(prepared_dataset):
+    register(prepared_dataset)
+    with pytest.raises(
+        MissingDatasetError, match=f"'synth_notes_train'; registered: .*{TRAIN}.*other tokens"
+    ):
+        tasks.find_task_or_mixture("synth_notes_train")
 
 
 def test_frames_of_another_rate_are_refused(prepared_dataset):

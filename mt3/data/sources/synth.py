@@ -17,17 +17,15 @@ from typing import Any
 import numpy as np
 
 from mt3.audio.synthesis import make_synthesizer
-from mt3.data import parallel
 from mt3.data.arranging import ArrangementConfig, arrange, playable
 from mt3.data.augmentation import NO_AUGMENTATION, AugmentationConfig, augment
-from mt3.data.manifests import Manifest, SkippedItem, manifest_path
+from mt3.data.manifests import SkippedItem
 from mt3.data.piece_collections import load_pieces
 from mt3.data.pieces import Piece, PieceError, assign_splits
-from mt3.data.prepare import finished_manifest, write_split
 from mt3.data.recordings import DeferredAudio, EncodedAudio, Recording, SampledAudio
+from mt3.data.sources.base import SPLITS, Plan, PlanOptions, Source
 from mt3.symbolic.notes import Notes
 
-SPLITS = ("train", "validation", "test")
 LICENCE = "rendered by mt3"
 
 # What a generator is for: choices of one kind do not depend on how many of another were made.
@@ -272,64 +270,22 @@ def make_jobs(config: SynthConfig, split: str, pieces: Sequence[Piece]) -> list[
     ]
 
 
-def prepare_synth(
-    config: SynthConfig,
-    output_dir: Path | str,
-    *,
-    workers: int | None = None,
-    num_shards: int = 4,
-    strict: bool = False,
-    overwrite: bool = False,
-    cache_dir: Path | str | None = None,
-) -> dict[str, Manifest]:
-    """Writes the records of all splits; finished ones are left as they are.
-
-    Args:
-      config: what music, and how it is rendered.
-      output_dir: for shards and manifests.
-      workers: processes; None for one a core, 0 for none but this one.
-      num_shards: files of the training split; the others are one file each.
-      strict: fail at the first piece that cannot be used, instead of leaving it out.
-      overwrite: make finished splits anew.
-      cache_dir: for parsed pieces; see `mt3.files.cache_directory`.
-
-    Returns:
-      split -> manifest.
+def plan(config: SynthConfig, inputs: Sequence[str], options: PlanOptions) -> Plan:
+    """The recordings of all splits; `inputs` are collections, in place of the configuration's.
 
     Raises:
-      ValueError: for music, SoundFonts or an output directory that cannot be used.
+      ValueError: for music or SoundFonts that cannot be used.
     """
-    workers = parallel.available_cores() if workers is None else workers
+    if inputs:
+        config = dataclasses.replace(config, collections=tuple(inputs))
     backends = _check_synthesizers(config)
-    pieces, skipped = split_pieces(config, cache_dir=cache_dir, workers=workers, strict=strict)
-    manifests = {}
-    for split in SPLITS:
-        jobs = make_jobs(config, split, pieces[split])
-        if not jobs:
-            continue
-        described = _describe(config, backends, pieces[split])
-        if overwrite:
-            manifest_path(output_dir, config.dataset, split).unlink(missing_ok=True)
-        finished = finished_manifest(output_dir, config.dataset, split, described, config.seed)
-        manifests[split] = finished or write_split(
-            output_dir,
-            config.dataset,
-            split,
-            jobs,
-            make_recordings,
-            job_name=_job_name,
-            num_shards=num_shards if split == "train" else 1,
-            workers=workers,
-            strict=strict,
-            skipped=skipped if split == "train" else (),
-            seed=config.seed,
-            config=described,
-        )
-    return manifests
-
-
-def _job_name(job: SynthJob) -> str:
-    return job.id
+    pieces, skipped = split_pieces(
+        config, cache_dir=options.cache_dir, workers=options.workers, strict=options.strict
+    )
+    jobs = {split: make_jobs(config, split, pieces[split]) for split in SPLITS}
+    jobs = {split: made for split, made in jobs.items() if made}
+    used = [piece for split in jobs for piece in pieces[split]]
+    return Plan(config.dataset, jobs, _describe(config, backends, used), skipped, config.seed)
 
 
 def _check_synthesizers(config: SynthConfig) -> list[str]:
@@ -356,7 +312,7 @@ def synthetic_recordings(
     cache_dir: Path | str | None = None,
     workers: int = 0,
 ) -> list[Recording]:
-    """Recordings without any files: the ones that `prepare_synth` writes, full mixes only.
+    """Recordings without any files: the ones that preparing writes, full mixes only.
 
     The audio is rendered whenever `load_audio` is called; only notes are kept.
 
@@ -376,7 +332,7 @@ def synthetic_recordings(
         try:
             notes = Notes.concatenate([notes for notes, _, _ in stem_notes(job)]).sorted()
         except PieceError:
-            continue  # left out by prepare_synth, too
+            continue  # left out when preparing, too
         recordings.append(_recording(job, notes, DeferredAudio(functools.partial(_render, job))))
     return recordings
 
@@ -385,3 +341,14 @@ def _render(job: SynthJob) -> SampledAudio:
     stems = render_stems(job)
     _, samples = mix_stems(job, stems, range(len(stems.notes)))
     return SampledAudio(samples, job.config.sample_rate)
+
+
+SOURCE = Source(
+    name="synth",
+    config=SynthConfig,
+    plan=plan,
+    make=make_recordings,
+    licence=LICENCE,
+    # A piece is rendered in about a second: small shards keep all cores busy to the end.
+    items_per_shard=8,
+)
