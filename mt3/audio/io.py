@@ -18,7 +18,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import soundfile
@@ -210,6 +210,7 @@ def _name(source: AudioSource) -> str:
 def _open(source: AudioSource) -> soundfile.SoundFile:
     """The opened file, or an AudioError that says what is wrong with it."""
     name = _name(source)
+    handle: Any
     if isinstance(source, bytes):
         size, handle = len(source), io.BytesIO(source)
     elif not isinstance(source, str | os.PathLike):

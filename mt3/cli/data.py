@@ -56,6 +56,7 @@ def check_command(
     directories: DataDirs,
     dataset: Dataset = None,
     splits: Splits = [],  # noqa: B006  (typer copies it)
+    examples: Annotated[int, typer.Option(help="Findings of a kind to list.", min=1)] = 5,
     workers: Workers = None,
 ) -> None:
     """Look for faults: damaged or silent audio, labels that do not fit it, duplicates, missing recordings.
@@ -68,8 +69,8 @@ def check_command(
     has_errors = False
     for found in choose_datasets(list(directories), dataset):
         report = audit_dataset(found.directory, name=found.name, splits=splits or None, workers=workers)
-        typer.echo(report.text())
-        has_errors |= report.has_errors
+        typer.echo("\n".join(report.lines(max_examples=examples)))
+        has_errors |= bool(report.errors)
     if has_errors:
         raise typer.Exit(1)
 

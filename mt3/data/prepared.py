@@ -155,6 +155,8 @@ def read_split(
 ) -> Sequence[Recording]:
     """The recordings of a split of one or several datasets, one dataset after the other.
 
+    Where there are several, ids are DATASET/ID, as two datasets may share an id.
+
     Args:
       data_dir, split, names, missing: see `choose_datasets`.
       max_recordings: only the first so many of each dataset.
@@ -175,25 +177,28 @@ def read_split(
 class _Joined(Sequence[Recording]):
     """Recordings of several splits, one after the other; each is read when it is asked for."""
 
-    def __init__(self, parts: Sequence[Recordings]) -> None:
+    def __init__(self, parts: Sequence[Recordings], indices: range | None = None) -> None:
         self._parts = parts
         self._ends = list(itertools.accumulate(map(len, parts)))
+        self._indices = range(self._ends[-1]) if indices is None else indices
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return len(self._indices)
 
     @overload
     def __getitem__(self, index: int) -> Recording: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Recording]: ...
+    def __getitem__(self, index: slice) -> _Joined: ...
 
-    def __getitem__(self, index: int | slice) -> Recording | Sequence[Recording]:
+    def __getitem__(self, index: int | slice) -> Recording | _Joined:
         if isinstance(index, slice):
-            return [self[one] for one in range(len(self))[index]]
-        index = range(len(self))[index]
-        part = bisect.bisect_right(self._ends, index)
-        return self._parts[part][index - self._ends[part]]
+            return _Joined(self._parts, self._indices[index])
+        place = self._indices[index]
+        part = bisect.bisect_right(self._ends, place)
+        recordings = self._parts[part]
+        recording = recordings[place - self._ends[part] + len(recordings)]
+        return dataclasses.replace(recording, id=f"{recordings.manifest.name}/{recording.id}")
 
 
 def _only(name: str, places: Sequence[PreparedDataset]) -> PreparedDataset:

@@ -97,7 +97,7 @@ class SeqioBatches(Iterator[Batch]):
 
     def __post_init__(self) -> None:
         self._check()
-        _load_tensorflow()
+        load_tensorflow()
         self._provider = self._find_provider()
         self._split = self._find_split()
         self._reads_cache = self._find_cache()
@@ -231,8 +231,8 @@ class SeqioBatches(Iterator[Batch]):
         where = f"in {self.cache_dir}" if self.cache_dir else "anywhere (cache_dir is not set)"
         if missing and self.use_cached:
             raise MissingDatasetError(
-                f"{missing[0]} is not cached {where}; make the cache (mt3.data.cache.cache_chunks) "
-                "or leave use_cached out."
+                f"{missing[0]} is not cached {where}; make the cache with "
+                "`mt3 data cache DATA_DIR -o CACHE_DIR`, or leave use_cached out."
             )
         if missing and len(missing) < len(all_tasks):
             logging.getLogger(__name__).warning(
@@ -309,7 +309,7 @@ class SeqioBatches(Iterator[Batch]):
 seqio_batches = SeqioBatches
 
 
-def _load_tensorflow() -> None:
+def load_tensorflow() -> None:
     """Imports TensorFlow without what its native side prints about GPUs that it does not need."""
     if "tensorflow" in sys.modules:
         return

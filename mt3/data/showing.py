@@ -21,6 +21,7 @@ from mt3.audio.spectrograms import SpectrogramConfig, log_mel_numpy
 from mt3.audio.synthesis import Synthesizer, make_synthesizer
 from mt3.data.pictures import ExamplePicture, example_picture
 from mt3.data.prepared import DataDirectories
+from mt3.data.seqio_batches import load_tensorflow
 from mt3.symbolic.conversions import write_midi
 from mt3.symbolic.notes import Notes
 from mt3.symbolic.tokenizer import Tokenizer
@@ -171,9 +172,9 @@ def _find_provider(
     **choices: Any,
 ) -> Any:
     """The seqio task or mixture."""
-    from mt3.data import features, tasks
+    load_tensorflow()
+    from mt3.data import tasks
 
-    features.leave_accelerators_alone()
     return tasks.find_provider(
         task_name,
         data_dir,

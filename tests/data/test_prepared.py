@@ -49,17 +49,19 @@ def ids(recordings):
 
 
 def test_recordings_of_several_datasets_follow_each_other(data, caplog):
+    """Their ids tell the dataset, as two datasets may share one."""
     caplog.set_level(logging.INFO)
     both = read_split(data, "validation")
-    expected = ["a-validation0", "a-validation1", "b-validation0", "b-validation1"]
+    expected = ["a/a-validation0", "a/a-validation1", "b/b-validation0", "b/b-validation1"]
     assert len(both) == 4
     assert ids(both) == expected
     assert f"The validation splits of all datasets in {data}: a, b" in caplog.text
     assert ids(read_split(data, "validation", ["b", "a"])) == [*expected[2:], *expected[:2]]
     assert ids(read_split(data, "validation", ["b", "a"], max_recordings=1)) == [expected[2], expected[0]]
     assert ids(read_split(data, "train", "a")) == ["a-train0", "a-train1", "a-train2"]
-    assert both[-1].id == "b-validation1"
+    assert both[-1].id == expected[3]
     assert ids(both[1:3]) == expected[1:3]
+    assert ids(both[1:][::-2]) == [expected[3], expected[1]]
     with pytest.raises(IndexError):
         both[4]
 

@@ -214,7 +214,7 @@ def test_what_a_preprocessor_raises_is_one_line(prepared_dataset):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no way to bind to a core")
 def test_one_core_is_enough(prepared_dataset):
-    """With TensorFlow's own pool, of one thread then, this waits for ever."""
+    """TensorFlow's own pool would have one thread then; ours has more, and the program ends by itself."""
     program = f"""
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
