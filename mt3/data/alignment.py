@@ -33,7 +33,9 @@ _DRUM_WEIGHT = 0.5  # drums are looked for in all bands
 _DYNAMICS_DB = 40.0  # what is so far below the loud parts does not count as a rise
 _RISE_FRAMES = 2
 _AVERAGE_FRAMES = 50  # to either side
-_RIVAL = 0.8  # of the highest peak: one as high may as well be the true one
+# Of the highest peak: one as high within the bound may as well be the true one. Music repeats itself
+# bar by bar, so that more is asked of a peak that is far off.
+_RIVAL, _FAR_RIVAL, _FAR_SECONDS = 0.8, 0.5, 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +83,8 @@ class OnsetLag:
             return False
         within = self.strength[middle - bound - 1 : middle + bound + 2]
         is_top = (within[1:-1] >= within[:-2]) & (within[1:-1] >= within[2:])
-        return not np.any(within[1:-1][is_top] > _RIVAL * self.peak_strength)
+        rival = _FAR_RIVAL if abs(self.seconds) > _FAR_SECONDS else _RIVAL
+        return not np.any(within[1:-1][is_top] > rival * self.peak_strength)
 
 
 def measure_onset_lag(samples: np.ndarray, notes: Notes) -> OnsetLag | None:

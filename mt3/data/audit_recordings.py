@@ -26,6 +26,7 @@ _MIN_PEAK = 1e-3
 _DIGITAL_SILENCE = 2.0**-15  # less than one step of 16 bits
 _MIN_SILENCE_SECONDS = 1.0
 _SLOWEST_START_SECONDS = 0.25  # from a note's onset to its first sample that is not 0
+_MAX_SHARE_UNHEARD = 0.1
 _MAX_TAIL_SECONDS = 0.5  # by which notes may be held on beyond the end
 _MIN_OVERLAP_SECONDS = 0.001  # less is rounding
 _PIANO_RANGE = (21, 108)
@@ -107,7 +108,6 @@ class RecordingDigest:
       index: in the manifest.
       id: by the manifest.
       is_readable: whether record and audio were read.
-      num_notes: in the record.
       programs: as the manifest counts them.
       audio: hash of the decoded samples; empty where silent or unread.
       pitches: hash of how often each pitch occurs; empty where there are few notes.
@@ -116,7 +116,6 @@ class RecordingDigest:
     index: int
     id: str
     is_readable: bool = False
-    num_notes: int = 0
     programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
     audio: str = ""
     pitches: str = ""
@@ -238,7 +237,7 @@ def silent(loaded: LoadedRecording) -> Iterator[Problem]:
 
 
 def notes_in_silence(loaded: LoadedRecording) -> Iterator[Problem]:
-    """Notes that start where all samples are 0 for a second or more."""
+    """Notes that start where all samples are 0 for a second or more; a few may be too soft for 16 bits."""
     if loaded.peak < _MIN_PEAK:
         return
     sounding = np.flatnonzero(np.abs(loaded.samples) >= _DIGITAL_SILENCE)
@@ -258,6 +257,7 @@ def notes_in_silence(loaded: LoadedRecording) -> Iterator[Problem]:
             f"{_notes(number)} starting in {seconds:.1f} s of digital silence, first from "
             f"{starts[touched[0]]:.2f} to {ends[touched[0]]:.2f} s",
             seconds,
+            severity=ERROR if number > _MAX_SHARE_UNHEARD * len(loaded.notes) else WARNING,
         )
 
 
@@ -331,9 +331,7 @@ def digest_of(loaded: LoadedRecording, index: int) -> RecordingDigest:
         audio = _hash(np.rint(samples * 32768).astype("<i4"))
     if len(notes) >= _MIN_NOTES_TO_RECOGNISE:
         pitches = _hash(np.sort(notes.pitch.astype("<i8") * 2 + notes.is_drum))
-    return RecordingDigest(
-        index, loaded.info.id, samples is not None, len(notes), count_programs(notes), audio, pitches
-    )
+    return RecordingDigest(index, loaded.info.id, samples is not None, count_programs(notes), audio, pitches)
 
 
 def _hash(values: np.ndarray) -> str:

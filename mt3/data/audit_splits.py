@@ -98,7 +98,7 @@ def published_count(split: AuditedSplit) -> Iterator[Problem]:
     if split.published is not None and found != split.published:
         yield Problem(
             f"{found} recordings, the published dataset has {split.published}"
-            + (f" ({skipped} inputs were left out or skipped: see the manifest)" if skipped else ""),
+            + (f" (left out or skipped: {skipped}, see the manifest)" if skipped else ""),
             abs(found - split.published),
         )
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 import uuid
@@ -140,8 +141,9 @@ def cache_chunks(
     ]
     with _unfinished(target) as temporary:
         num_shards = max(1, min(num_shards, manifest.num_chunks))
-        chunks = _cut(jobs, parallel.available_cores() if workers is None else workers)
-        num_chunks = _write_shards(chunks, temporary, split, num_shards, np.random.default_rng(seed))
+        workers = parallel.available_cores() if workers is None else workers
+        with contextlib.closing(_cut(jobs, workers, temporary)) as chunks:
+            num_chunks = _write_shards(chunks, temporary, split, num_shards, np.random.default_rng(seed))
         _write_descriptions(temporary, split, num_shards, num_chunks)
     return target
 
@@ -181,9 +183,14 @@ def _remove_unless_in_use(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _cut(jobs: Sequence[_Job], workers: int) -> Iterator[bytes]:
-    for chunks in parallel.ordered_map(_chunks_of, jobs, workers=workers, description="Caching chunks"):
-        yield from chunks
+def _cut(jobs: Sequence[_Job], workers: int, directory: Path) -> Iterator[bytes]:
+    """The chunks of all recordings as framed records; from workers they come through files in `directory`."""
+    work = _chunks_of if workers < 1 else functools.partial(_spool_chunks, str(directory))
+    with contextlib.closing(
+        parallel.ordered_map(work, jobs, workers=workers, description="Caching chunks")
+    ) as results:
+        for result in results:
+            yield from result if isinstance(result, list) else _from_spool(result)
 
 
 def _chunks_of(job: _Job) -> list[bytes]:
@@ -194,6 +201,30 @@ def _chunks_of(job: _Job) -> list[bytes]:
         frame_record(encode_example(encode_chunk(chunk, job.sample_rate, job.hop_samples)))
         for chunk in chunks
     ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spool:
+    """A file of framed records, and their lengths in bytes."""
+
+    path: str
+    sizes: tuple[int, ...]
+
+
+def _spool_chunks(directory: str, job: _Job) -> _Spool:
+    """Writes the chunks of a recording: sent between processes, they would be copied four times more."""
+    chunks = _chunks_of(job)
+    path = Path(directory, f"{job.index}.spool")
+    with path.open("wb") as file:
+        file.writelines(chunks)
+    return _Spool(str(path), tuple(map(len, chunks)))
+
+
+def _from_spool(spool: _Spool) -> Iterator[bytes]:
+    with Path(spool.path).open("rb") as file:
+        Path(spool.path).unlink()
+        for size in spool.sizes:
+            yield file.read(size)
 
 
 def _write_shards(

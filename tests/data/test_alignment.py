@@ -137,6 +137,9 @@ def test_a_second_peak_within_the_bound_forgives():
     assert OnsetLag(at(0.3, 20) + at(0.0, 15), 50).is_beyond(0.05)
     assert not OnsetLag(at(0.3, 20) + at(0.0, 18), 50).is_beyond(0.05)
     assert not OnsetLag(at(0.3, 20), 50).is_beyond(0.4)
+    # Bars repeat: far off, less is forgiven with.
+    assert OnsetLag(at(0.8, 20), 50).is_beyond(0.05)
+    assert not OnsetLag(at(0.8, 20) + at(0.0, 12), 50).is_beyond(0.05)
 
 
 @pytest.mark.skipif(not real_recordings(), reason="shared/data/real is not there")

@@ -256,6 +256,18 @@ def test_a_fault_of_a_recording_is_found_there_alone(tmp_path, clean, plant):
     assert finding.message in report.text()
 
 
+def test_a_few_notes_in_silence_are_a_warning(tmp_path, clean):
+    first, *_ = clean["train"]
+    silence = np.zeros(2 * RATE, np.float32)
+    samples = np.concatenate([first.load_audio(RATE), silence])
+    longer = dataclasses.replace(first, audio=EncodedAudio.encode(samples, RATE))
+    start = len(samples) / RATE - 1.9
+    write(tmp_path, {"train": [with_notes(longer, (start, start + 0.3, 60, 1, 0, False))]})
+    (finding,) = check(tmp_path).findings
+    assert (finding.check, finding.severity) == ("notes_in_silence", "warning")
+    assert finding.value == pytest.approx(2.0, abs=0.1)
+
+
 def test_programs_that_do_not_exist_are_found():
     # Our own records cannot hold them, those of others can.
     notes = Notes.from_rows([(0.0, 1.0, 60, 80, program, False) for program in (0, -1, 127, 128)])
@@ -459,7 +471,7 @@ def test_other_counts_than_the_published_ones_are_a_warning(tmp_path, clean):
     (finding,) = check(tmp_path).findings
     assert (finding.check, finding.severity, finding.split) == ("published_count", "warning", "validation")
     assert finding.message == (
-        "2 recordings, the published dataset has 9 (1 inputs were left out or skipped: see the manifest)"
+        "2 recordings, the published dataset has 9 (left out or skipped: 1, see the manifest)"
     )
     assert check(tmp_path, published_counts={"urmp/validation": 2}).findings == ()
     assert audit.published_counts_of("unknown") == {}

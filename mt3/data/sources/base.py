@@ -112,8 +112,9 @@ class Source:
       homepage: where people get it.
       downloads: direct links, where the licence allows them.
       access: how to get it where there is no direct link.
-      published_counts: split -> recordings that the published dataset has, or
-        () where that depends on the configuration.
+      published_counts: "DATASET/SPLIT" -> recordings that the published dataset
+        gives with the default configuration; splits of which that depends on
+        the music are left out.
       items_per_shard: about how many items make a shard file of 50 to 200 MB.
     """
 
