@@ -357,9 +357,12 @@ def find_provider(
     datasets = {name: parts.dataset for name in members.task_names if (parts := TaskName.parse(name))}
     wanted = list(dict.fromkeys(datasets.values()))
     if data_dir is not None and wanted:
-        names = register_datasets(
-            data_dir, wanted, missing_datasets=missing_datasets, tokenizers=tokenizers, options=options
-        )
+        try:
+            names = register_datasets(
+                data_dir, wanted, missing_datasets=missing_datasets, tokenizers=tokenizers, options=options
+            )
+        except MissingDatasetError as error:
+            raise MissingDatasetError(f"{members.name}: {error}") from error
         present = {seqio.TaskRegistry.get(name).dataset for name in names}
     else:
         present = {task.dataset for task in _registered_tasks()}

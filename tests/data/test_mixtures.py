@@ -180,7 +180,7 @@ def test_what_a_mixture_lacks_is_named_with_the_commands(data_dirs):
     with pytest.raises(MissingDatasetError) as raised:
         open_batches(data_dirs[0])
     assert str(raised.value) == (
-        f"Not prepared in {data_dirs[0]}: cerberus4, musicnet, slakh; "
+        f"mega_notes_ties_vb1_train: Not prepared in {data_dirs[0]}: cerberus4, musicnet, slakh; "
         f"run `mt3 prepare cerberus4 -o {data_dirs[0]}/cerberus4`, "
         f"`mt3 prepare musicnet -o {data_dirs[0]}/musicnet`, "
         f"`mt3 prepare slakh -o {data_dirs[0]}/slakh`; or set missing_datasets to 'leave_out'."
