@@ -28,9 +28,10 @@ from pathlib import Path
 import numpy as np
 
 from mt3.data import parallel
+from mt3.data.manifests import manifest_path
 from mt3.data.prepared import DataDirectories, choose_datasets
 from mt3.data.preprocessors import CHUNK_FEATURES, encode_chunk, split_recording
-from mt3.data.records import read_recordings
+from mt3.data.records import Recordings, read_recordings
 from mt3.data.tfrecords import encode_example, frame_record
 
 # The first version whose caches have true types; seqio reads integers of older ones as 32 bits.
@@ -47,11 +48,15 @@ def chunks_cache_name(dataset: str, split: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """A recording to be cut; what a worker needs."""
+    """A recording to be cut; what a worker needs.
+
+    `manifest_time` tells that the manifest is still the one that was read before.
+    """
 
     directory: str
     dataset: str
     split: str
+    manifest_time: int
     index: int
     sample_rate: int
     hop_samples: int
@@ -135,14 +140,15 @@ def cache_chunks(
     target = Path(cache_dir) / chunks_cache_name(manifest.name, split)
     if (target / "COMPLETED").exists() and not overwrite:
         return target
+    time = manifest_path(data_dir, manifest.name, split).stat().st_mtime_ns
     jobs = [
-        _Job(str(data_dir), manifest.name, split, index, sample_rate, hop_samples)
+        _Job(str(data_dir), manifest.name, split, time, index, sample_rate, hop_samples)
         for index in range(manifest.num_recordings)
     ]
     with _unfinished(target) as temporary:
         num_shards = max(1, min(num_shards, manifest.num_chunks))
         workers = parallel.available_cores() if workers is None else workers
-        with contextlib.closing(_cut(jobs, workers, temporary)) as chunks:
+        with contextlib.closing(_cut(jobs, workers)) as chunks:
             num_chunks = _write_shards(chunks, temporary, split, num_shards, np.random.default_rng(seed))
         _write_descriptions(temporary, split, num_shards, num_chunks)
     return target
@@ -183,19 +189,17 @@ def _remove_unless_in_use(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _cut(jobs: Sequence[_Job], workers: int, directory: Path) -> Iterator[bytes]:
-    """The chunks of all recordings as framed records; from workers they come through files in `directory`."""
-    work = _chunks_of if workers < 1 else functools.partial(_spool_chunks, str(directory))
-    with contextlib.closing(
-        parallel.ordered_map(work, jobs, workers=workers, description="Caching chunks")
-    ) as results:
-        for result in results:
-            yield from result if isinstance(result, list) else _from_spool(result)
+def _cut(jobs: Sequence[_Job], workers: int) -> Iterator[bytes]:
+    """The chunks of all recordings as framed records."""
+    results = parallel.ordered_map(_chunks_of, jobs, workers=workers, description="Caching chunks")
+    with contextlib.closing(results):
+        for chunks in results:
+            yield from chunks
 
 
 def _chunks_of(job: _Job) -> list[bytes]:
     """The chunks of a recording as framed records."""
-    recording = read_recordings(job.directory, job.split, name=job.dataset)[job.index]
+    recording = _recordings(job.directory, job.dataset, job.split, job.manifest_time)[job.index]
     chunks = split_recording(recording, sample_rate=job.sample_rate, hop_samples=job.hop_samples)
     return [
         frame_record(encode_example(encode_chunk(chunk, job.sample_rate, job.hop_samples)))
@@ -203,28 +207,10 @@ def _chunks_of(job: _Job) -> list[bytes]:
     ]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Spool:
-    """A file of framed records, and their lengths in bytes."""
-
-    path: str
-    sizes: tuple[int, ...]
-
-
-def _spool_chunks(directory: str, job: _Job) -> _Spool:
-    """Writes the chunks of a recording: sent between processes, they would be copied four times more."""
-    chunks = _chunks_of(job)
-    path = Path(directory, f"{job.index}.spool")
-    with path.open("wb") as file:
-        file.writelines(chunks)
-    return _Spool(str(path), tuple(map(len, chunks)))
-
-
-def _from_spool(spool: _Spool) -> Iterator[bytes]:
-    with Path(spool.path).open("rb") as file:
-        Path(spool.path).unlink()
-        for size in spool.sizes:
-            yield file.read(size)
+@functools.lru_cache(maxsize=1)
+def _recordings(directory: str, dataset: str, split: str, manifest_time: int) -> Recordings:
+    # Once a worker, not once a recording: the manifest of a large dataset takes long to parse.
+    return read_recordings(directory, split, name=dataset)
 
 
 def _write_shards(

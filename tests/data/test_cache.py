@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mt3.data import cache
 from mt3.data.cache import cache_chunks, cache_datasets
 from mt3.data.preprocessors import CHUNK_FEATURES, decode_chunk, split_recording
 from mt3.data.record_writer import RecordWriter
+from mt3.data.recordings import EncodedAudio, Recording
+from mt3.data.records import read_recordings
 from mt3.data.seqio_batches import SeqioBatches
 from mt3.data.tfrecords import parse_example, read_tfrecord
 from mt3.models.model import ModelSpec
 from mt3.models.transformer import TransformerConfig
+from mt3.symbolic.notes import Notes
 from mt3.symbolic.tokenizer import Tokenizer
 from mt3.symbolic.vocabularies import VocabularyConfig
 
@@ -96,6 +100,26 @@ def test_a_cache_that_fails_leaves_nothing(prepared_dataset, tmp_path):
     with pytest.raises(ValueError, match=r"synth-train\.tfrecord.* (truncated|corrupt)"):
         cache_chunks(data_dir, tmp_path / "cache", workers=0)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_manifest_is_read_once_not_for_each_recording(prepared_dataset, tmp_path, monkeypatch):
+    """Of a dataset with ten thousand recordings, that would take as long as all else."""
+    reads = []
+    monkeypatch.setattr(
+        cache,
+        "read_recordings",
+        lambda *arguments, **settings: reads.append(arguments) or read_recordings(*arguments, **settings),
+    )
+    cache._recordings.cache_clear()
+    cache_chunks(prepared_dataset.directory, tmp_path, workers=0)
+    assert len(reads) == 2  # to plan, and to cut five recordings
+    # A dataset that is prepared anew is read anew.
+    for seconds in (1, 2):
+        with RecordWriter(tmp_path / "data", "other", "train") as writer:
+            audio = EncodedAudio.encode(np.zeros(16000 * 20 * seconds, np.float32), 16000)
+            writer.write(Recording("one", Notes.empty(), audio, "other", "train"))
+        made = cache_chunks(tmp_path / "data", tmp_path, overwrite=True, workers=0)
+    assert json.loads((made / "stats.train.json").read_text()) == {"examples": 3}
 
 
 # Says where it writes, and stops in the middle of it.
