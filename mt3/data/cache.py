@@ -161,11 +161,15 @@ def _unfinished(target: Path) -> Iterator[Path]:
 
     for left_behind in target.parent.glob(f".{target.name}.*.tmp"):
         _remove_unless_in_use(left_behind)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    temporary.mkdir(parents=True)
+    number = uuid.uuid4().hex
+    temporary = target.with_name(f".{target.name}.{number}.tmp")
+    # Under another name until it is locked: a run that starts just now would take it for left behind.
+    unlocked = target.with_name(f".{target.name}.{number}.new")
+    unlocked.mkdir(parents=True)
     try:
-        with (temporary / _LOCK_FILE).open("w") as lock:
+        with (unlocked / _LOCK_FILE).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            unlocked.replace(temporary)
             yield temporary
             if target.exists():
                 shutil.rmtree(target)
@@ -173,6 +177,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
             (target / _LOCK_FILE).unlink()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(unlocked, ignore_errors=True)
 
 
 def _remove_unless_in_use(directory: Path) -> None:
@@ -185,7 +190,7 @@ def _remove_unless_in_use(directory: Path) -> None:
     except BlockingIOError:
         return
     except FileNotFoundError:
-        pass  # killed before it had one
+        pass  # killed while it was being removed
     shutil.rmtree(directory, ignore_errors=True)
 
 
