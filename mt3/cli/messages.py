@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 _PROJECT = "mt3"
 
@@ -26,7 +28,8 @@ def log_messages() -> Iterator[None]:
     level = project.level
     logging.getLogger().addHandler(handler)
     try:
-        yield
+        with _without_closed_loops():
+            yield
     finally:
         logging.getLogger().removeHandler(handler)
         project.setLevel(level)
@@ -46,3 +49,21 @@ def _silence_asyncio() -> None:
     # It reports tasks that Orbax gave up when another one had failed. That failure is raised; these come
     # when they are collected, which may be at the very end of the process: so it stays silent.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # Python's own words about the same tasks.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+@contextlib.contextmanager
+def _without_closed_loops() -> Iterator[None]:
+    """Without what tensorstore's threads say when they come back to a loop that Orbax has given up."""
+    report = sys.unraisablehook
+
+    def unless_closed(raised: Any) -> None:
+        if not (isinstance(raised.exc_value, RuntimeError) and "loop is closed" in str(raised.exc_value)):
+            report(raised)
+
+    sys.unraisablehook = unless_closed
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report
