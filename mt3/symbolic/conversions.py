@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from mt3.symbolic.midi_writing import write_midi
 from mt3.symbolic.note_cleaning import PedalChanges
 from mt3.symbolic.note_cleaning import apply_sustain as _apply_sustain
 from mt3.symbolic.note_sequence_proto import note_sequence_class
-from mt3.symbolic.notes import Notes
+from mt3.symbolic.note_sequence_wire import encode_notes
+from mt3.symbolic.notes import COLUMNS, Notes
 from mt3.symbolic.vocabularies import DEFAULT_VELOCITY
 
 if TYPE_CHECKING:
@@ -49,10 +51,8 @@ def to_note_sequence(notes: Notes, id: str = "") -> Any:
     numbers = _instrument_numbers(notes)
     for (program, is_drum), number in numbers.items():
         message.instrument_infos.add(instrument=number, name=program_name(program, is_drum))
-    columns = (getattr(notes, name).tolist() for name in _NOTE_FIELDS)
-    for values in zip(*columns, strict=True):
-        fields = dict(zip(_NOTE_FIELDS.values(), values, strict=True))
-        message.notes.add(instrument=numbers[fields["program"], fields["is_drum"]], **fields)
+    columns = {name: getattr(notes, name) for name in COLUMNS}
+    message.MergeFromString(encode_notes(**columns, instrument=_instruments(notes, numbers)))
     return message
 
 
@@ -73,6 +73,14 @@ def _instrument_numbers(notes: Notes) -> dict[tuple[int, bool], int]:
     drums = [key for key in notes.instruments if key[1]]
     numbers = {key: index + (index >= _DRUM_INSTRUMENT) for index, key in enumerate(pitched)}
     return numbers | dict.fromkeys(drums, _DRUM_INSTRUMENT)
+
+
+def _instruments(notes: Notes, numbers: Mapping[tuple[int, bool], int]) -> np.ndarray:
+    """The number of each note's instrument, int32 [num_notes]."""
+    instrument = np.zeros(len(notes), np.int32)
+    for (program, is_drum), number in numbers.items():
+        instrument[(notes.program == program) & (notes.is_drum == is_drum)] = number
+    return instrument
 
 
 def from_note_sequence(sequence: Any, apply_sustain: bool = True) -> Notes:
