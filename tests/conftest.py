@@ -1,7 +1,9 @@
-"""How a test session ends."""
+"""How a test session ends, and the checkpoint that T5X itself has written."""
 
 import os
 import sys
+import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +26,12 @@ def pytest_unconfigure(config):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(config.stash[_STATUS])
+
+
+@pytest.fixture(scope="session")
+def t5x_directory(tmp_path_factory):
+    """A T5X checkpoint of the network of network.npz, with Adafactor's slots; not to be changed."""
+    folder = tmp_path_factory.mktemp("t5x")
+    with tarfile.open(Path(__file__).parent / "golden" / "t5x_checkpoint.tar") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "t5x_checkpoint" / "checkpoint_0"

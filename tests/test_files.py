@@ -17,6 +17,17 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_directory_is_whole_or_not_there(tmp_path):
+    with pytest.raises(RuntimeError), files.atomic_directory(tmp_path / "model") as temporary:  # noqa: PT012
+        (temporary / "part").touch()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with files.atomic_directory(tmp_path / "model") as temporary:
+        (temporary / "part").touch()
+        assert not (tmp_path / "model").exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "part"]
+
+
 def test_a_file_is_replaced(tmp_path):
     path = tmp_path / "scores.json"
     files.write_text(path, "alt")

@@ -8,16 +8,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from mt3.cli.options import GinFiles, GinSearchPaths
+from mt3.cli.options import Checkpoint, GinFiles, GinSearchPaths, Heads, Preset, SpecFile, model_hints
 
 MetricChoice = Literal["summary", "all"]
 
 
 def eval_command(
     context: typer.Context,
-    checkpoint: Annotated[
-        Path, typer.Option("--checkpoint", "-c", help="A run's directory, or one of its checkpoints.")
-    ],
+    checkpoint: Checkpoint,
     gin_files: GinFiles = [],  # noqa: B006  (typer copies it)
     gin_search_paths: GinSearchPaths = [],  # noqa: B006
     output: Annotated[
@@ -41,6 +39,9 @@ def eval_command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail at the first recording that cannot be scored.")
     ] = False,
+    preset: Preset = None,
+    heads: Heads = None,
+    spec_file: SpecFile = None,
 ) -> None:
     """Score a checkpoint on the recordings that the gin files name; --gin.NAME=VALUE overrides them.
 
@@ -49,15 +50,15 @@ def eval_command(
     from mt3.cli import configuration
     from mt3.cli.runtime import start_jax
     from mt3.evaluation.report import SUMMARY_METRICS, describe, format_table
-    from mt3.models.checkpoints import read_params, read_spec
+    from mt3.models.loading import load_model
 
     configuration.parse(gin_files, configuration.bindings_from(context.args), gin_search_paths)
     run = configuration.build("EvaluationRun")
     start_jax()
-    spec = read_spec(checkpoint)
+    spec, params = load_model(checkpoint, model_hints(preset, heads, spec_file))
     result = run.run(
         spec,
-        read_params(checkpoint),
+        params,
         output_directory=output,
         settings={"checkpoint": str(checkpoint), "configuration": configuration.resolved()},
         strict=strict,

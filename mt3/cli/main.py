@@ -15,7 +15,7 @@ import sys
 import typer
 
 import mt3
-from mt3.cli import data, evaluate, prepare, score, train, transcribe
+from mt3.cli import checkpoint, data, evaluate, prepare, score, train, transcribe
 from mt3.cli.messages import log_messages
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ _WITH_BINDINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(data.app, name="data")
+app.add_typer(checkpoint.app, name="checkpoint")
 app.command("train", context_settings=_WITH_BINDINGS)(train.train_command)
 app.command("eval", context_settings=_WITH_BINDINGS)(evaluate.eval_command)
 app.command("transcribe")(transcribe.transcribe_command)

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
+from mt3.cli.options import Checkpoint, Heads, Preset, SpecFile, model_hints
+
 
 def transcribe_command(
     files: Annotated[
         list[Path], typer.Argument(help="Audio files: WAV, FLAC, MP3, OGG.", show_default=False)
     ],
-    checkpoint: Annotated[
-        Path, typer.Option("--checkpoint", "-c", help="A run's directory, or one of its checkpoints.")
-    ],
+    checkpoint: Checkpoint,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Directory that the results go to.")
     ] = Path(),
@@ -27,6 +27,9 @@ def transcribe_command(
     temperature: Annotated[
         float, typer.Option(help="0: the likeliest tokens; above: sampled.", min=0.0)
     ] = 0.0,
+    preset: Preset = None,
+    heads: Heads = None,
+    spec_file: SpecFile = None,
 ) -> None:
     """Transcribe audio FILES into notes."""
     from mt3.audio.io import AudioError
@@ -41,6 +44,7 @@ def transcribe_command(
     start_jax()
     transcriber = Transcriber.from_checkpoint(
         checkpoint,
+        model_hints(preset, heads, spec_file),
         batch_segments=batch_segments,
         decoding=DecodingOptions(beam_size=beam_size, temperature=temperature),
     )

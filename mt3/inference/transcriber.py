@@ -20,7 +20,7 @@ import numpy as np
 
 from mt3.audio.io import resample, stream_audio
 from mt3.audio.spectrograms import log_mel, split_frames
-from mt3.models.checkpoints import read_params, read_spec
+from mt3.models.loading import NO_HINTS, ModelHints, load_model
 from mt3.models.model import ModelSpec, TranscriptionModel
 from mt3.symbolic.notes import Notes
 from mt3.symbolic.vocabularies import EOS_ID
@@ -95,13 +95,18 @@ class Transcriber:
         self._model = TranscriptionModel(spec)
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, **options: Any) -> Transcriber:
-        """A transcriber from a run's directory (its best checkpoint) or one of its checkpoints.
+    def from_checkpoint(cls, path: str | Path, hints: ModelHints = NO_HINTS, **options: Any) -> Transcriber:
+        """A transcriber from a run's directory (its best checkpoint), or a checkpoint of any format.
+
+        Args:
+          path: see `mt3.models.loading.load_model`.
+          hints: what is known of a model that does not say it itself.
+          **options: the other arguments of a transcriber.
 
         Raises:
-          CheckpointError: there is no checkpoint, or it does not fit its spec.
+          CheckpointError: there is no checkpoint, it is damaged, or does not fit its spec.
         """
-        return cls(read_spec(path), read_params(path), **options)
+        return cls(*load_model(path, hints), **options)
 
     def transcribe(
         self,

@@ -31,6 +31,8 @@ BEST_FILE = "best.json"
 PARAMS_ITEM = "params"
 SPEC_ITEM = "spec"
 
+_OTHERS = "a T5X checkpoint's directory, or a .safetensors, .npz or .pth file"
+
 # What Orbax and TensorStore raise about files that are missing or not what they should be.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError)
 _ABANDONED_READS_SECONDS = 0.2
@@ -59,20 +61,26 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path).absolute()
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
-        raise CheckpointError(f"{path} {what}: give a run's directory or its checkpoints/STEP")
+        raise CheckpointError(f"{path} {what}: give a run's directory or its checkpoints/STEP, {_OTHERS}")
     if (path / PARAMS_ITEM).is_dir():
         return path
     run_dir = path.parent if path.name == CHECKPOINTS_FOLDER else path
     folder = run_dir / CHECKPOINTS_FOLDER
-    # A checkpoint still being written, or cut short, has a longer name than its step.
-    steps = {int(entry.name) for entry in folder.glob("*") if entry.name.isdecimal() and entry.is_dir()}
+    steps = checkpoint_steps(run_dir)
     if not steps:
         raise CheckpointError(
             f"{path} holds no checkpoint: give a run's directory with {CHECKPOINTS_FOLDER}/STEP in it, "
-            "or train until the first checkpoint is written"
+            f"{_OTHERS}; or train until the first checkpoint is written"
         )
     best = _best_step(run_dir / BEST_FILE)
     return folder / str(best if best in steps else max(steps))
+
+
+def checkpoint_steps(run_dir: str | Path) -> set[int]:
+    """The steps of the whole checkpoints of a run; none where there is no such directory."""
+    folder = Path(run_dir) / CHECKPOINTS_FOLDER
+    # A checkpoint still being written, or cut short, has a longer name than its step.
+    return {int(entry.name) for entry in folder.glob("*") if entry.name.isdecimal() and entry.is_dir()}
 
 
 def read_spec(path: str | Path) -> ModelSpec:
@@ -124,6 +132,32 @@ def read_params(path: str | Path, spec: ModelSpec | None = None) -> dict[str, An
     return _read(step_dir, restore)
 
 
+def read_item(path: str | Path, item: str) -> dict[str, Any]:
+    """The arrays of any item of a checkpoint, as nested dictionaries and lists of JAX arrays.
+
+    Args:
+      path: see `find_checkpoint`.
+      item: its name; training describes its own.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or it cannot be read.
+    """
+    step_dir = find_checkpoint(path)
+    if not (step_dir / item).is_dir():
+        raise CheckpointError(f"{step_dir} has no {item}: only its parameters can be used")
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+    def restore(checkpointer: Any, ocp: Any) -> Any:
+        stored = checkpointer.metadata(step_dir).item_metadata[item]
+        targets = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), getattr(stored, "tree", stored)
+        )
+        wanted = ocp.args.Composite(**{item: ocp.args.StandardRestore(targets)})
+        return checkpointer.restore(step_dir, args=wanted)[item]
+
+    return _read(step_dir, restore, item)
+
+
 def _best_step(path: Path) -> int | None:
     try:
         return int(json.loads(path.read_text(encoding="utf-8"))["step"])
@@ -135,12 +169,12 @@ def _best_step(path: Path) -> int | None:
         ) from error
 
 
-def _read(step_dir: Path, read: Callable[[Any, Any], _T]) -> _T:
+def _read(step_dir: Path, read: Callable[[Any, Any], _T], arrays_item: str = PARAMS_ITEM) -> _T:
     """`read(checkpointer, orbax)`, where whatever Orbax raises about the files becomes one line."""
     import orbax.checkpoint as ocp
 
     handler = ocp.CompositeCheckpointHandler(
-        **{PARAMS_ITEM: ocp.StandardCheckpointHandler(), SPEC_ITEM: ocp.JsonCheckpointHandler()}
+        **{arrays_item: ocp.StandardCheckpointHandler(), SPEC_ITEM: ocp.JsonCheckpointHandler()}
     )
     with _no_stray_reports():
         try:

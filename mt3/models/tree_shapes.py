@@ -8,20 +8,26 @@ from typing import Any
 import jax
 
 
-def named_shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Path joined by `/` -> (shape, type name), for every leaf with `shape` and `dtype`.
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Path joined by `/` -> leaf.
 
     Named tuples and dictionaries of the same field names, and tuples and
     lists, give the same paths: a checkpoint's metadata knows only the latter.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {path_name(path): leaf for path, leaf in leaves}
 
-    def name(path: tuple[Any, ...]) -> str:
-        # The parts of a path are dictionary keys, sequence indices or field names.
-        parts = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
-        return "/".join(str(part) for part in parts)
 
-    return {name(path): (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in leaves}
+def path_name(path: tuple[Any, ...]) -> str:
+    """A path of `jax.tree_util` as text joined by `/`."""
+    # Its parts are dictionary keys, sequence indices or field names.
+    parts = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
+    return "/".join(str(part) for part in parts)
+
+
+def named_shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Path -> (shape, type name), for every leaf with `shape` and `dtype`; see `named_leaves`."""
+    return {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in named_leaves(tree).items()}
 
 
 def shape_differences(stored: Any, wanted: Any) -> list[str]:

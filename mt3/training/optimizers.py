@@ -16,12 +16,15 @@ the learning rate; here every optimizer has AdamW's decoupled weight decay:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from mt3.models.tree_shapes import path_name, summarize
 
 # Parameters of these names (norm scales) are never decayed.
 UNDECAYED_NAMES = ("scale", "bias")
@@ -43,6 +46,9 @@ class OptimizerConfig:
       weight_decay: decoupled, times the learning rate; norm scales excepted.
       clip_norm: global norm to which gradients (of the mean loss per token)
         are cut down, or None.
+      frozen: parameters that are not trained and take no optimizer memory, as
+        regular expressions of their whole paths, e.g. "encoder/.*". Gradients
+        are clipped by the norm of the others.
       accumulation_steps: microbatches into which a batch is split inside the
         step to save memory. It does not change the result.
       adafactor_decay_rate: c of the second moments' decay `1 - t**-c`.
@@ -69,6 +75,7 @@ class OptimizerConfig:
     final_scale: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    frozen: Sequence[str] = ()
     accumulation_steps: int = 1
     adafactor_decay_rate: float = 0.8
     adafactor_step_offset: int = 0
@@ -96,6 +103,24 @@ class OptimizerConfig:
         if self.decay_steps is not None:
             longer = self.decay_steps > self.warmup_steps
             _check(self, "decay_steps", longer, f"give more than the {self.warmup_steps} of the warm-up")
+        # Lists come from gin files; a tuple can be compared and hashed.
+        object.__setattr__(self, "frozen", tuple(self.frozen))
+        for pattern in self.frozen:
+            check_pattern("optimizer frozen", pattern)
+
+
+def check_pattern(what: str, pattern: str) -> None:
+    """Whether a pattern can be matched with the paths of parameters.
+
+    Raises:
+      ValueError: it is no regular expression.
+    """
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"{what} has {pattern!r}, which is no regular expression ({error}): write, e.g., 'encoder/.*'"
+        ) from error
 
 
 def _check(config: OptimizerConfig, field: str, holds: bool, remedy: str) -> None:
@@ -211,7 +236,8 @@ def build_optimizer(config: OptimizerConfig, num_steps: int | None = None) -> op
       the parameters in `update`.
 
     Raises:
-      ValueError: see `build_schedule`.
+      ValueError: see `build_schedule`. `init` of the result raises one too,
+        where a pattern of `frozen` matches no parameter.
     """
     pieces = []
     if config.clip_norm is not None:
@@ -220,7 +246,42 @@ def build_optimizer(config: OptimizerConfig, num_steps: int | None = None) -> op
     if config.weight_decay > 0:
         pieces.append(optax.add_decayed_weights(config.weight_decay, mask=_decayed))
     pieces.append(optax.scale_by_learning_rate(build_schedule(config, num_steps)))
-    return optax.chain(*pieces)
+    optimizer = optax.chain(*pieces)
+    if not config.frozen:
+        return optimizer
+
+    def frozen(params: Any) -> Any:
+        return _matching(config.frozen, params)
+
+    def trained(params: Any) -> Any:
+        return jax.tree.map(lambda matches: not matches, frozen(params))
+
+    return optax.chain(optax.masked(optimizer, trained), optax.masked(optax.set_to_zero(), frozen))
+
+
+def _matching(patterns: Sequence[str], params: Any) -> Any:
+    """For each parameter, whether it is frozen.
+
+    Raises:
+      ValueError: a pattern matches none, or nothing is left to train.
+    """
+    unused, names = set(patterns), []
+
+    def matches(path: tuple[Any, ...], _: Any) -> bool:
+        names.append(path_name(path))
+        matching = {pattern for pattern in patterns if re.fullmatch(pattern, names[-1])}
+        unused.difference_update(matching)
+        return bool(matching)
+
+    mask = jax.tree_util.tree_map_with_path(matches, params)
+    if unused:
+        raise ValueError(
+            f"optimizer frozen has {sorted(unused)[0]!r}, which is the whole path of no parameter: "
+            f"there are {summarize(names, most=3)}"
+        )
+    if all(jax.tree.leaves(mask)):
+        raise ValueError(f"optimizer frozen is {tuple(patterns)!r}: that leaves no parameter to train")
+    return mask
 
 
 def _decayed(params: Any) -> Any:

@@ -12,9 +12,10 @@ from mt3.data.augmentation import NO_AUGMENTATION, AugmentationConfig
 from mt3.evaluation.metrics import Track
 from mt3.inference.transcriber import DecodingOptions
 from mt3.models.model import TranscriptionModel
+from mt3.training.initialization import InitialParameters
 
-# What is trained with, as the command line would give it. stream.gin and leave_one_out.gin change another
-# configuration.
+# What is trained with, as the command line would give it. stream.gin, leave_one_out.gin and finetune.gin
+# change another configuration.
 TRAINING = {
     "mt3_small": ["mt3_small.gin"],
     "piano": ["piano.gin"],
@@ -22,6 +23,7 @@ TRAINING = {
     "quickstart": ["quickstart.gin"],
     "stream": ["tiny.gin", "stream.gin"],
     "leave_one_out": ["mt3_small.gin", "leave_one_out.gin"],
+    "finetune": ["mt3_small.gin", "finetune.gin"],
 }
 OTHERS = {"eval.gin"}
 
@@ -140,6 +142,17 @@ EXPECTED_RUNS = {
         "spec.tokenizer.vocabulary.program_granularity": "full",
     },
     "stream": TINY,
+    "finetune": {
+        **MT3_SMALL,
+        "initial_parameters.path": "checkpoints/mt3",
+        "initial_parameters.rules": (),
+        "optimizer.frozen": (),
+        # Chosen for this purpose, not tuned.
+        "optimizer.learning_rate": 2e-4,
+        "optimizer.warmup_steps": 500,
+        "num_steps": 20_000,
+        "checkpoints.period_steps": 1000,
+    },
 }
 
 PAPER_DATASETS = ("maestrov3", "cerberus4", "guitarset", "musicnet", "slakh", "urmp")
@@ -167,6 +180,10 @@ EXPECTED_BATCHES = {
     "tiny": ("SeqioBatches", {**SYNTH_BATCHES, "batch_size": 16}),
     "quickstart": ("SeqioBatches", {"data_dir": "runs/quickstart/data"}),
     "stream": ("stream_batches", {"batch_size": 16}),
+    "finetune": (
+        "SeqioBatches",
+        {"task": "folder_notes_ties_vb1_train", "data_dir": "data/folder", "batch_size": 64},
+    ),
 }
 
 # What the recordings to be scored are called with.
@@ -177,6 +194,7 @@ EXPECTED_RECORDINGS = {
     "tiny": {"data_dir": "data/synth", "split": "validation", "dataset": None},
     "quickstart": {"data_dir": "runs/quickstart/data", "split": "test"},
     "stream": {"split": "validation"},
+    "finetune": {"data_dir": "data/folder", "split": "validation", "dataset": "folder"},
 }
 
 
@@ -340,6 +358,23 @@ def test_leave_one_out():
         ValueError, match=r"prepared_recordings.dataset is 3: give text or \(.*each text or None"
     ):
         configuration.build("prepared_recordings")
+
+
+def test_finetune_after_any_model_with_rules_and_frozen_parameters():
+    overrides = [
+        "INITIAL='runs/old'",
+        "FROZEN=('encoder/.*',)",
+        "RULES=(('decoder/logits_dense/.*', None), ('(.*)', r'old/\\1'))",
+        "TASK='folder_notes_train'",
+    ]
+    configuration.parse(["piano.gin", "finetune.gin"], overrides)
+    run = configuration.build("TrainingRun")
+    assert run.initial_parameters == InitialParameters(
+        "runs/old", (("decoder/logits_dense/.*", None), ("(.*)", r"old/\1"))
+    )
+    assert run.optimizer.frozen == ("encoder/.*",)
+    assert run.spec.input_frames == 512
+    assert bound("seqio_batches")["task"] == "folder_notes_train"
 
 
 @pytest.mark.parametrize("name", TRAINING)

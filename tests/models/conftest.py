@@ -23,11 +23,14 @@ def golden():
 
 
 @pytest.fixture(scope="session")
-def golden_params(golden):
+def golden_params_by_path(golden):
     prefix = "params/"
-    return unflatten_dict(
-        {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}, sep="/"
-    )
+    return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
+
+
+@pytest.fixture(scope="session")
+def golden_params(golden_params_by_path):
+    return unflatten_dict(golden_params_by_path, sep="/")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from mt3.cli import configuration
 from mt3.training.optimizers import OptimizerConfig, build_optimizer, build_schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "adafactor.npz"
@@ -25,8 +26,15 @@ def apply(config, params, gradients):
     return params
 
 
+def configured(*gin_files):
+    """The optimizer of a training run that gin files describe."""
+    configuration.parse(gin_files, [])
+    return configuration.build("TrainingRun").optimizer
+
+
 @pytest.mark.parametrize("num_updates", [1, 10])
-def test_adafactor_equals_t5x(num_updates):
+@pytest.mark.parametrize("gin_file", ["mt3_small.gin", "piano.gin"])
+def test_the_configured_adafactor_equals_t5x(gin_file, num_updates):
     with np.load(GOLDEN) as golden:
         values = dict(golden)
     params = {name: jnp.asarray(values[f"params_0/{name}"]) for name in NAMES}
@@ -38,7 +46,7 @@ def test_adafactor_equals_t5x(num_updates):
         }
         for scale in values["grad_scale"][:num_updates]
     ]
-    params = apply(OptimizerConfig(), params, gradients)
+    params = apply(configured(gin_file), params, gradients)
     for name in NAMES:
         np.testing.assert_allclose(
             params[name], values[f"params_{num_updates}/{name}"], rtol=0, atol=1e-6, err_msg=name
@@ -146,3 +154,60 @@ def test_warm_up_reaches_the_parameters():
 def test_bad_configurations_say_what_is_wrong(options, message):
     with pytest.raises(ValueError, match=message):
         OptimizerConfig(**options)
+
+
+def frozen_example(frozen, **options):
+    """Parameters after three updates with and without some frozen, the others with equal gradients."""
+    generator = np.random.default_rng(0)
+    params = {
+        "encoder": {"kernel": jnp.asarray(generator.normal(size=(128, 130)), jnp.float32)},
+        "decoder": {"kernel": jnp.asarray(generator.normal(size=(130, 128)), jnp.float32)},
+        "norm": {"scale": jnp.ones(5)},
+    }
+    gradients = [
+        jax.tree.map(lambda x: jnp.asarray(generator.normal(size=x.shape), jnp.float32), params)
+        for _ in range(3)
+    ]
+    frozen_config = OptimizerConfig(frozen=frozen, learning_rate=0.1, **options)
+    free = {name: value for name, value in params.items() if name not in ("encoder", "norm")}
+    free_gradients = [{name: gradient[name] for name in free} for gradient in gradients]
+    free_config = OptimizerConfig(learning_rate=0.1, **options)
+    return params, apply(frozen_config, params, gradients), apply(free_config, free, free_gradients)
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+def test_frozen_parameters_stay_and_do_not_count(name):
+    """The others go as if the frozen ones were not there, clipping by the global norm included."""
+    frozen = ("encoder/.*", ".*/scale")
+    before, after, alone = frozen_example(frozen, name=name, weight_decay=0.1, clip_norm=0.5)
+    for kept in ("encoder", "norm"):
+        jax.tree.map(np.testing.assert_array_equal, before[kept], after[kept])
+    np.testing.assert_array_equal(after["decoder"]["kernel"], alone["decoder"]["kernel"])
+    assert not np.array_equal(after["decoder"]["kernel"], before["decoder"]["kernel"])
+
+
+def test_frozen_parameters_take_no_memory():
+    params = {"encoder": {"kernel": jnp.ones((7, 3))}, "decoder": {"kernel": jnp.ones((5, 3))}}
+    for name in ("adafactor", "adamw"):
+        state = build_optimizer(OptimizerConfig(name=name, frozen=["encoder/.*"])).init(params)
+        shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
+        assert (5, 3) in shapes
+        assert (7, 3) not in shapes
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        (
+            ("encoder",),
+            "frozen has 'encoder', which is the whole path of no parameter: there are decoder/kernel",
+        ),
+        (("encoder/.*", "nothing"), "frozen has 'nothing'"),
+        ((".*",), "leaves no parameter to train"),
+        (("(",), "which is no regular expression"),
+    ],
+)
+def test_frozen_patterns_that_make_no_sense(frozen, message):
+    params = {"encoder": {"kernel": jnp.ones((2, 2))}, "decoder": {"kernel": jnp.ones((2, 2))}}
+    with pytest.raises(ValueError, match=message):
+        build_optimizer(OptimizerConfig(frozen=frozen)).init(params)
