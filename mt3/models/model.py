@@ -21,7 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from mt3.audio.spectrograms import SpectrogramConfig, log_mel
+from mt3.models.compute import ComputeConfig
 from mt3.models.decoding import generate
+from mt3.models.flops import transformer_training_flops
 from mt3.models.losses import token_loss
 from mt3.models.transformer import Transformer, TransformerConfig
 from mt3.symbolic.tokenizer import Tokenizer
@@ -43,19 +45,22 @@ class Architecture:
 
     Attributes:
       network_config: dataclass of the network's sizes.
-      module: from such a config to a Linen module that maps
+      module: from such a config and a `ComputeConfig` to a Linen module that maps
         (features [batch, frames, input_features], previous tokens
         [batch, tokens]) to float32 logits [batch, tokens, vocab_size].
       generate: see `mt3.models.decoding.generate`.
+      training_flops: from a config, frames, tokens and features of a frame to
+        floating-point operations of an example; see `mt3.models.flops`.
     """
 
     network_config: type
-    module: Callable[[Any], nn.Module]
+    module: Callable[[Any, ComputeConfig], nn.Module]
     generate: Callable[..., Any]
+    training_flops: Callable[[Any, int, int, int], int]
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "mt3": Architecture(TransformerConfig, Transformer, generate),
+    "mt3": Architecture(TransformerConfig, Transformer, generate, transformer_training_flops),
 }
 
 
@@ -160,14 +165,20 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TranscriptionModel:
-    """The functions of a `ModelSpec`: pure, jittable, hashable as a static argument."""
+    """The functions of a `ModelSpec`: pure, jittable, hashable as a static argument.
+
+    Attributes:
+      spec: what the model is.
+      compute: how its loss is computed; decoding has ways of its own.
+    """
 
     spec: ModelSpec
+    compute: ComputeConfig = ComputeConfig()
 
     @property
     def module(self) -> nn.Module:
         """The Linen module, from features and previous tokens to logits."""
-        return get_architecture(self.spec.architecture).module(self.spec.network)
+        return get_architecture(self.spec.architecture).module(self.spec.network, self.compute)
 
     def init(self, rng: jax.Array) -> dict[str, Any]:
         """Random initial parameters, a nested dictionary of float32 arrays."""
@@ -239,6 +250,13 @@ class TranscriptionModel:
             label_smoothing=label_smoothing,
             z_loss=z_loss,
         )
+
+    def training_flops(self, batch: Mapping[str, Any]) -> int:
+        """Floating-point operations of forward and backward pass over a batch of arrays of these shapes."""
+        num_frames, num_tokens = batch["inputs"].shape[1], batch["decoder_target_tokens"].shape[1]
+        count = get_architecture(self.spec.architecture).training_flops
+        of_an_example = count(self.spec.network, num_frames, num_tokens, self.spec.spectrogram.num_mel_bins)
+        return len(batch["inputs"]) * of_an_example
 
     def generate(
         self, params: Params, inputs: jax.Array, *, max_tokens: int | None = None, **options: Any

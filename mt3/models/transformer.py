@@ -14,7 +14,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mt3.models.layers import Attention, Dense, Dropout, Embedding, GatedMLP, RMSNorm, sinusoidal_positions
+from mt3.models.compute import ComputeConfig, run_layers
+from mt3.models.layers import (
+    Attention,
+    Dense,
+    Dropout,
+    Embedding,
+    GatedMLP,
+    RMSNorm,
+    placed,
+    sinusoidal_positions,
+)
 
 ACTIVATION_DTYPES = ("float32", "bfloat16")
 
@@ -67,13 +77,14 @@ class EncoderLayer(nn.Module):
     """Self-attention over all frames, then the feed-forward block."""
 
     config: TransformerConfig
+    compute: ComputeConfig = ComputeConfig()
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         """Maps [batch, frames, embed] to the same shape."""
         config = self.config
         y = RMSNorm(config.dtype, name="pre_attention_layer_norm")(x)
-        y = _attention(config, "attention")(y, y, None, deterministic)
+        y = _attention(self, "attention")(y, y, deterministic)
         x = x + Dropout(config.dropout_rate)(y, deterministic)
         return _feed_forward(config, x, deterministic)
 
@@ -82,18 +93,17 @@ class DecoderLayer(nn.Module):
     """Causal self-attention, attention to the encoded frames, then the feed-forward block."""
 
     config: TransformerConfig
+    compute: ComputeConfig = ComputeConfig()
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, encoded: jax.Array, causal_mask: jax.Array, deterministic: bool
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, encoded: jax.Array, deterministic: bool) -> jax.Array:
         """Maps [batch, tokens, embed] to the same shape, given encoded [batch, frames, embed]."""
         config = self.config
         y = RMSNorm(config.dtype, name="pre_self_attention_layer_norm")(x)
-        y = _attention(config, "self_attention")(y, y, causal_mask, deterministic)
+        y = _attention(self, "self_attention", causal=True)(y, y, deterministic)
         x = x + Dropout(config.dropout_rate)(y, deterministic)
         y = RMSNorm(config.dtype, name="pre_cross_attention_layer_norm")(x)
-        y = _attention(config, "encoder_decoder_attention")(y, encoded, None, deterministic)
+        y = _attention(self, "encoder_decoder_attention")(y, encoded, deterministic)
         x = x + Dropout(config.dropout_rate)(y, deterministic)
         return _feed_forward(config, x, deterministic)
 
@@ -102,6 +112,7 @@ class Encoder(nn.Module):
     """Spectrogram frames to encoded frames."""
 
     config: TransformerConfig
+    compute: ComputeConfig = ComputeConfig()
 
     @nn.compact
     def __call__(self, frames: jax.Array, deterministic: bool) -> jax.Array:
@@ -111,9 +122,9 @@ class Encoder(nn.Module):
             config.emb_dim, ("input_features", "embed"), config.dtype, name="continuous_inputs_projection"
         )
         x = _add_positions(projection(frames))
-        x = Dropout(config.dropout_rate)(x, deterministic)
-        for index in range(config.num_encoder_layers):
-            x = EncoderLayer(config, name=f"layers_{index}")(x, deterministic)
+        x = _residual(Dropout(config.dropout_rate)(x, deterministic))
+        layer = EncoderLayer(config, self.compute, parent=None)
+        x = run_layers(self, layer, config.num_encoder_layers, self.compute, x, (), deterministic)
         x = RMSNorm(config.dtype, name="encoder_norm")(x)
         return nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
 
@@ -122,20 +133,20 @@ class Decoder(nn.Module):
     """Previous tokens and encoded frames to the logits of the next tokens."""
 
     config: TransformerConfig
+    compute: ComputeConfig = ComputeConfig()
 
     @nn.compact
     def __call__(self, tokens: jax.Array, encoded: jax.Array, deterministic: bool) -> jax.Array:
         """Maps ids [batch, tokens] to float32 logits [batch, tokens, vocab_size]."""
         config = self.config
         embedder = Embedding(config.vocab_size, config.emb_dim, config.dtype, name="token_embedder")
-        x = Dropout(config.dropout_rate)(_add_positions(embedder(tokens)), deterministic)
-        length = tokens.shape[-1]
-        causal_mask = jnp.tril(jnp.ones((1, 1, length, length), bool))
-        for index in range(config.num_decoder_layers):
-            x = DecoderLayer(config, name=f"layers_{index}")(x, encoded, causal_mask, deterministic)
+        x = _residual(Dropout(config.dropout_rate)(_add_positions(embedder(tokens)), deterministic))
+        layer = DecoderLayer(config, self.compute, parent=None)
+        x = run_layers(self, layer, config.num_decoder_layers, self.compute, x, (encoded,), deterministic)
         x = RMSNorm(config.dtype, name="decoder_norm")(x)
         x = Dropout(config.dropout_rate)(x, deterministic)
-        return Dense(config.vocab_size, ("embed", "vocab"), jnp.float32, name="logits_dense")(x)
+        logits = Dense(config.vocab_size, ("embed", "vocab"), jnp.float32, name="logits_dense")(x)
+        return placed(logits, "batch", "length", "vocab")
 
 
 class Transformer(nn.Module):
@@ -147,10 +158,11 @@ class Transformer(nn.Module):
     """
 
     config: TransformerConfig
+    compute: ComputeConfig = ComputeConfig()
 
     def setup(self) -> None:
-        self.encoder = Encoder(self.config)
-        self.decoder = Decoder(self.config)
+        self.encoder = Encoder(self.config, self.compute)
+        self.decoder = Decoder(self.config, self.compute)
 
     def __call__(
         self, frames: jax.Array, decoder_input_tokens: jax.Array, *, deterministic: bool = True
@@ -173,15 +185,22 @@ class Transformer(nn.Module):
         return self.encoder(frames, deterministic)
 
 
-def _attention(config: TransformerConfig, name: str) -> Attention:
-    return Attention(config.num_heads, config.head_dim, config.dropout_rate, config.dtype, name=name)
+def _attention(layer: EncoderLayer | DecoderLayer, name: str, causal: bool = False) -> Attention:
+    config, implementation = layer.config, layer.compute.attention
+    sizes = (config.num_heads, config.head_dim, config.dropout_rate, config.dtype)
+    return Attention(*sizes, causal, implementation, name=name)
+
+
+def _residual(x: jax.Array) -> jax.Array:
+    """The residual stream, which is cut by example only, wherever the parameters are cut."""
+    return placed(x, "batch", "length", "embed")
 
 
 def _feed_forward(config: TransformerConfig, x: jax.Array, deterministic: bool) -> jax.Array:
     """The block that ends every layer; called inside its compact method."""
     y = RMSNorm(config.dtype, name="pre_mlp_layer_norm")(x)
     y = GatedMLP(config.mlp_dim, config.dropout_rate, config.dtype, name="mlp")(y, deterministic)
-    return x + Dropout(config.dropout_rate)(y, deterministic)
+    return _residual(x + Dropout(config.dropout_rate)(y, deterministic))
 
 
 def _add_positions(x: jax.Array) -> jax.Array:
