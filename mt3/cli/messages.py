@@ -41,6 +41,11 @@ def show_progress_as_lines() -> None:
         logging.getLogger(_PROJECT).setLevel(logging.INFO)
 
 
+def show_only_errors() -> None:
+    """Leaves progress and warnings out, in processes whose messages another one gives too."""
+    logging.getLogger(_PROJECT).setLevel(logging.ERROR)
+
+
 def _is_shown(record: logging.LogRecord) -> bool:
     return record.name.split(".")[0] == _PROJECT or record.levelno >= logging.ERROR
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,24 @@ def train_command(
     ],
     gin_files: GinFiles = [],  # noqa: B006  (typer copies it)
     gin_search_paths: GinSearchPaths = [],  # noqa: B006
+    mesh: Annotated[
+        str | None,
+        typer.Option(help="How devices share the work: single, data, fsdp or fsdp+model."),
+    ] = None,
+    distributed: Annotated[
+        bool,
+        typer.Option("--distributed", help="One of several processes, as SLURM, Open MPI or TPU VMs say."),
+    ] = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(help="One of several processes: HOST:PORT at which the first one listens."),
+    ] = None,
+    num_processes: Annotated[
+        int | None, typer.Option(help="With --coordinator: how many there are.", min=1)
+    ] = None,
+    process_index: Annotated[
+        int | None, typer.Option(help="With --coordinator: which this one is, from 0.", min=0)
+    ] = None,
     resume: Annotated[
         bool, typer.Option(help="Whether a directory with checkpoints is resumed or refused.")
     ] = True,
@@ -30,27 +49,44 @@ def train_command(
 ) -> None:
     """Train a model as gin files say; --gin.NAME=VALUE overrides what they say."""
     from mt3.cli import configuration
-    from mt3.cli.messages import show_progress_as_lines
-    from mt3.cli.runtime import quiet_tensorflow, start_jax
+    from mt3.cli.runtime import exit_code_of_sigterm, join_processes, quiet_tensorflow, start_jax
+
+    bindings = configuration.bindings_from(context.args)
+    if mesh is not None:
+        bindings.append(f"TrainingRun.mesh={mesh!r}")
+    quiet_tensorflow()
+    # The loop saves and stops; before it, there is nothing to save.
+    with (
+        exit_code_of_sigterm(RESUMABLE_EXIT_CODE),
+        join_processes(distributed, coordinator, num_processes, process_index),
+    ):
+        configuration.parse(gin_files, bindings, gin_search_paths)
+        start_jax()
+        interruption = _train(run_dir, resume, dry_run)
+    if interruption:
+        raise typer.Exit(RESUMABLE_EXIT_CODE)
+
+
+def _train(run_dir: Path, resume: bool, dry_run: bool) -> bool:
+    """Trains, and says how far it came; returns whether a signal ended it before its time."""
+    from mt3.cli import configuration
+    from mt3.training import multihost
     from mt3.training.loop import TrainingInterrupted
 
-    quiet_tensorflow()
-    show_progress_as_lines()
-    configuration.parse(gin_files, configuration.bindings_from(context.args), gin_search_paths)
     run = configuration.build("TrainingRun")
-    start_jax()
-    batches = run.batches(run.spec)
-    try:
+    batches = run.open_batches()
+    message, interrupted = "", False
+    with contextlib.ExitStack() as stack:
+        stack.callback(getattr(batches, "close", lambda: None))
         config_text = configuration.resolved()
         if dry_run:
-            typer.echo(config_text)
-            return
-        state = run.run(batches, run_dir, config_text=config_text, resume=resume)
-    except TrainingInterrupted as interruption:
-        typer.echo(f"mt3: {interruption}", err=True)
-        raise typer.Exit(RESUMABLE_EXIT_CODE) from None
-    finally:
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()
-    typer.echo(f"{run_dir}: trained to step {int(state.step)}")
+            message = config_text
+        else:
+            try:
+                state = run.run(batches, run_dir, config_text=config_text, resume=resume)
+                message = f"{run_dir}: trained to step {int(state.step)}"
+            except TrainingInterrupted as interruption:
+                message, interrupted = f"mt3: {interruption}", True
+    if multihost.is_primary():
+        typer.echo(message, err=interrupted)
+    return interrupted

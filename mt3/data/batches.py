@@ -9,6 +9,7 @@ shapes, or, with target buckets, one of as many shapes as there are buckets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,9 @@ PCM16_SCALE = 32768.0
 
 # The features that have a target axis, axis 1.
 TARGET_FEATURES = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")
+
+# What an example is of, bytes, and the rows of a batch, [batch] objects: for messages, not for the model.
+EXAMPLE_ID, EXAMPLE_IDS = "example_id", "example_ids"
 
 
 def to_float_audio(samples: np.ndarray) -> np.ndarray:
@@ -118,8 +122,15 @@ def trim_to_bucket(batch: Mapping[str, np.ndarray], buckets: Sequence[int]) -> d
     return {name: value[:, :length] if name in TARGET_FEATURES else value for name, value in batch.items()}
 
 
+def as_objects(values: Sequence[bytes]) -> np.ndarray:
+    """[num_values] of objects; NumPy's own type for bytes would cut zeros off their ends."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
 def make_batch(
-    examples: Sequence[Mapping[str, np.ndarray]],
+    examples: Sequence[Mapping[str, Any]],
     *,
     input_frames: int,
     max_target_tokens: int,
@@ -129,7 +140,8 @@ def make_batch(
 
     Args:
       examples: each with `inputs` [frames, features] (audio frames, float or
-        16-bit PCM; or log-mel) and `targets` [tokens] ending with EOS.
+        16-bit PCM; or log-mel), `targets` [tokens] ending with EOS, and perhaps
+        `example_id`, bytes.
       input_frames: frames of `inputs` in the batch.
       max_target_tokens: tokens of the targets in the batch.
       target_buckets: if given, the lengths among which the target axis is cut.
@@ -137,7 +149,7 @@ def make_batch(
     Returns:
       `inputs` float32 [batch, input_frames, features], `decoder_input_tokens`
       and `decoder_target_tokens` int32 [batch, tokens], `decoder_loss_weights`
-      float32 [batch, tokens].
+      float32 [batch, tokens]; `example_ids` bytes [batch], if the examples have them.
 
     Raises:
       ValueError: without examples, or when one does not fit.
@@ -151,4 +163,6 @@ def make_batch(
         "decoder_target_tokens": targets,
         "decoder_loss_weights": loss_weights(targets),
     }
+    if EXAMPLE_ID in examples[0]:
+        batch[EXAMPLE_IDS] = as_objects([example[EXAMPLE_ID] for example in examples])
     return trim_to_bucket(batch, target_buckets) if target_buckets else batch

@@ -4,21 +4,22 @@ A *clip* is an arranged, rendered excerpt of a piece. Clips come in *generations
 of equal size: at each step segments are drawn from a few live generations, and
 every so many steps the oldest makes room for a new one, so that a clip serves a
 declared number of segments. A clip is a function of (seed, generation, index), a
-batch of (seed, step).
+batch of (seed, step). Where several processes share batches, each has its own
+clips and draws, and its part of a batch is a function of (seed, step, shard).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mt3.audio import io
 from mt3.data import mixing
 from mt3.data.augmentation import AugmentationConfig
-from mt3.data.batches import make_batch
+from mt3.data.batches import EXAMPLE_ID, make_batch
 from mt3.data.pieces import Piece, PieceError
 from mt3.data.preprocessors import Chunk, SegmentConfig, sample_segments
 from mt3.data.sources.synth import SynthConfig, SynthJob, mix_stems, render_stems
@@ -73,6 +74,9 @@ class StreamConfig:
         replaced. The price of a segment is that of a clip divided by this.
       target_buckets: see `batches.make_batch`.
       split: whose pieces are played.
+      shard_index: which part of each batch is made ...
+      num_shards: ... of how many, each of batch_size / num_shards examples, and with
+        clips of its own.
 
     Raises:
       ValueError: for values out of range or that do not fit each other.
@@ -87,6 +91,8 @@ class StreamConfig:
     segments_per_clip: int = 16
     target_buckets: tuple[int, ...] = ()
     split: str = "train"
+    shard_index: int = 0
+    num_shards: int = 1
 
     def __post_init__(self) -> None:
         for name in (
@@ -98,6 +104,12 @@ class StreamConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.num_shards < 1 or self.batch_size % self.num_shards:
+            raise ValueError(
+                f"batch_size is {self.batch_size} for {self.num_shards} shards; give a multiple of them."
+            )
+        if not 0 <= self.shard_index < self.num_shards:
+            raise ValueError(f"shard_index is {self.shard_index}; it must be in 0..{self.num_shards - 1}.")
         frames_per_second = self.music.sample_rate / self.segments.hop_samples
         if frames_per_second != self.segments.tokenizer.frames_per_second:
             raise ValueError(
@@ -107,9 +119,19 @@ class StreamConfig:
             )
 
     @property
+    def rows(self) -> int:
+        """Examples of this part of a batch."""
+        return self.batch_size // self.num_shards
+
+    @property
+    def shard_key(self) -> tuple[int, ...]:
+        """What a shard's random numbers have in their seeds beside those of a whole batch."""
+        return (self.shard_index + 1,) if self.num_shards > 1 else ()
+
+    @property
     def num_segments(self) -> int:
-        """Segments drawn for a batch."""
-        num_groups = -(-self.batch_size // self.max_examples_per_mix)
+        """Segments drawn for a batch, or for this part of it."""
+        num_groups = -(-self.rows // self.max_examples_per_mix)
         return num_groups * mixing.batch_size(self.max_examples_per_mix)
 
     @property
@@ -144,11 +166,12 @@ def drawn_clips(config: StreamConfig, step: int, attempt: int = 0) -> list[ClipI
     `attempt` counts the rounds of drawing, of which there is one unless
     segments are dropped.
     """
-    rng = np.random.default_rng([_DRAW, config.music.seed, step, attempt + 1])
+    rng = np.random.default_rng([_DRAW, config.music.seed, step, attempt + 1, *config.shard_key])
     num_clips = config.live_generations * config.clips_per_generation
     numbers = rng.choice(num_clips, config.num_segments, replace=config.num_segments > num_clips)
     first = step // config.steps_per_generation
     generation, index = np.divmod(numbers, config.clips_per_generation)
+    index += config.shard_index * config.clips_per_generation
     return [ClipId(first + g, i) for g, i in zip(generation.tolist(), index.tolist(), strict=True)]
 
 
@@ -171,7 +194,8 @@ def render_clip(config: StreamConfig, pieces: Sequence[Piece], clip: ClipId) -> 
         notes, samples = mix_stems(job, stems, range(len(stems.notes)))
         samples = np.frombuffer(io.encode_pcm16(samples), "<i2")
         padding = -len(samples) % config.segments.hop_samples
-        return Chunk(job.piece.id, 0, np.pad(samples, (0, padding)), trim_overlaps(notes))
+        name = f"{job.piece.id} (clip {clip.generation}-{clip.index})"
+        return Chunk(name, 0, np.pad(samples, (0, padding)), trim_overlaps(notes))
     raise PieceError(f"{_MAX_TRIES} pieces in turn gave no clip; the last: {reason}.")
 
 
@@ -183,23 +207,23 @@ def assemble_batch(
     Raises:
       StreamError: when the rule for long targets leaves too few segments.
     """
-    examples: list[Mapping[str, np.ndarray]] = []
+    examples: list[Mapping[str, Any]] = []
     counts = StreamCounts(batches=1)
     for attempt in range(_MAX_TRIES):
-        rng = np.random.default_rng([_SEGMENT, config.music.seed, step, attempt + 1])
+        rng = np.random.default_rng([_SEGMENT, config.music.seed, step, attempt + 1, *config.shard_key])
         found, counted = _draw_examples(config, drawn_clips(config, step, attempt), load_clip, rng)
         examples += found
         counts += counted
-        if len(examples) >= config.batch_size:
+        if len(examples) >= config.rows:
             batch = make_batch(
-                examples[: config.batch_size],
+                examples[: config.rows],
                 input_frames=config.segments.segment_frames,
                 max_target_tokens=config.segments.max_target_tokens,
                 target_buckets=config.target_buckets,
             )
             return batch, counts
     raise StreamError(
-        f"Step {step}: only {len(examples)} of {config.batch_size} examples have targets of at most "
+        f"Step {step}: only {len(examples)} of {config.rows} examples have targets of at most "
         f"{config.segments.max_target_tokens} tokens; raise max_target_tokens or truncate long targets."
     )
 
@@ -209,17 +233,22 @@ def _draw_examples(
     clips: Sequence[ClipId],
     load_clip: Callable[[ClipId], Chunk],
     rng: np.random.Generator,
-) -> tuple[list[Mapping[str, np.ndarray]], StreamCounts]:
+) -> tuple[list[Mapping[str, Any]], StreamCounts]:
     """One segment of each clip, mixed as configured."""
     drawn = [sample_segments(load_clip(clip), 1, rng, config.segments) for clip in clips]
     inputs = np.concatenate([segments.inputs for segments in drawn])
     targets = np.concatenate([segments.targets for segments in drawn])
+    ids = [segment_id for segments in drawn for segment_id in segments.ids]
     if config.max_examples_per_mix > 1 and len(inputs):
-        mixes = mixing.mix_segments(inputs, targets, config.max_examples_per_mix, rng, config.segments)
-        inputs, targets = mixes.inputs, mixes.targets
+        mixes = mixing.mix_segments(inputs, targets, ids, config.max_examples_per_mix, rng, config.segments)
+        inputs, targets, ids = mixes.inputs, mixes.targets, mixes.ids
         drawn.append(mixes)
     counts = StreamCounts(
         too_long=sum(segments.num_too_long for segments in drawn),
         dropped=sum(segments.num_dropped for segments in drawn),
     )
-    return [{"inputs": row, "targets": target} for row, target in zip(inputs, targets, strict=True)], counts
+    examples = [
+        {"inputs": row, "targets": target, EXAMPLE_ID: segment_id}
+        for row, target, segment_id in zip(inputs, targets, ids, strict=True)
+    ]
+    return examples, counts

@@ -19,6 +19,7 @@ import seqio
 import tensorflow as tf
 
 from mt3.audio.spectrograms import SpectrogramConfig, log_mel_numpy
+from mt3.data.batches import EXAMPLE_ID, EXAMPLE_IDS
 from mt3.data.tfrecords import RecordError, read_tfrecord
 from mt3.symbolic.vocabularies import (
     EOS_ID,
@@ -127,11 +128,19 @@ class TranscriptionFeatureConverter(seqio.FeatureConverter):
     }
     PACKING_FEATURE_DTYPES = None
 
-    def __init__(self, spectrogram: SpectrogramConfig | None = None) -> None:
-        """`spectrogram`: if given, `inputs` become log-mel here, on the host."""
+    def __init__(
+        self, spectrogram: SpectrogramConfig | None = None, *, with_example_ids: bool = False
+    ) -> None:
+        """Args:
+        spectrogram: if given, `inputs` become log-mel here, on the host.
+        with_example_ids: whether examples keep their `example_id`, as `example_ids` of a batch.
+        """
         # The tasks bound lengths already; checking each example again costs a third of the speed.
         super().__init__(pack=False, apply_length_check=False)
         self._spectrogram = spectrogram
+        if with_example_ids:
+            ids = seqio.FeatureConverter.FeatureSpec(dtype=tf.string, rank=0)
+            self.MODEL_FEATURES = {**self.MODEL_FEATURES, EXAMPLE_IDS: ids}
 
     def _convert_features(
         self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
@@ -141,12 +150,13 @@ class TranscriptionFeatureConverter(seqio.FeatureConverter):
 
     def _convert_example(self, example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         targets = example["targets"]
-        return {
+        features = {
             "inputs": self._input_features(example["inputs"]),
             "decoder_input_tokens": seqio.utils.make_autoregressive_inputs(targets),
             "decoder_target_tokens": targets,
             "decoder_loss_weights": seqio.non_padding_position(targets, tf.float32, PAD_ID),
         }
+        return features | ({EXAMPLE_IDS: example[EXAMPLE_ID]} if EXAMPLE_IDS in self.MODEL_FEATURES else {})
 
     def _input_features(self, frames: tf.Tensor) -> tf.Tensor:
         config = self._spectrogram
@@ -176,7 +186,6 @@ def numpy_batches(
     use_cached: bool = False,
     shard: tuple[int, int] | None = None,
     spectrogram: SpectrogramConfig | None = None,
-    skip_batches: int = 0,
 ) -> Generator[dict[str, np.ndarray], None, None]:
     """The batches of a task or mixture, deterministic for a seed.
 
@@ -192,7 +201,6 @@ def numpy_batches(
       use_cached: read seqio's offline cache, not the records.
       shard: (index, number): which part of the data, where several hosts share it.
       spectrogram: if given, `inputs` are log-mel, computed here.
-      skip_batches: leave out so many at the start.
 
     Yields:
       Batches as `mt3.data.batches` describes them.
@@ -201,20 +209,33 @@ def numpy_batches(
       InputPipelineError: when data is damaged or does not fit the task.
     """
     leave_accelerators_alone()
-    dataset = seqio.get_dataset(
-        provider,
-        {"inputs": input_frames, "targets": max_target_tokens},
-        TranscriptionFeatureConverter(spectrogram),
-        dataset_split=split,
-        use_cached=use_cached,
-        shuffle=shuffle,
-        num_epochs=num_epochs,
-        shard_info=None if shard is None else seqio.ShardInfo(*shard),
-        verbose=False,
-        seed=seed,
-    )
-    dataset = dataset.batch(batch_size, drop_remainder=num_epochs is None).skip(skip_batches)
+    settings = {
+        "split": split,
+        "use_cached": use_cached,
+        "shuffle": shuffle,
+        "num_epochs": num_epochs,
+        "shard_info": None if shard is None else seqio.ShardInfo(*shard),
+        "seed": seed,
+    }
+    lengths = {"inputs": input_frames, "targets": max_target_tokens}
+    converter = TranscriptionFeatureConverter(spectrogram, with_example_ids=True)
+    dataset = _converted(provider, lengths, converter, settings)
+    dataset = dataset.batch(batch_size, drop_remainder=num_epochs is None)
     yield from numpy_examples(dataset.prefetch(tf.data.AUTOTUNE), provider, split, use_cached)
+
+
+# No function of the pipeline has branches or loops over tensors, which AutoGraph would have to find: it
+# takes seconds a task to look for them.
+@tf.autograph.experimental.do_not_convert
+def _converted(
+    provider: seqio.Task | seqio.Mixture,
+    lengths: Mapping[str, int],
+    converter: TranscriptionFeatureConverter,
+    settings: Mapping[str, Any],
+) -> tf.data.Dataset:
+    """What `seqio.get_dataset` gives, with the examples' ids, which a mixture would drop."""
+    kept = {"passthrough_features": [EXAMPLE_ID]} if isinstance(provider, seqio.Mixture) else {}
+    return converter(provider.get_dataset(lengths, **settings, **kept), lengths)
 
 
 def numpy_examples(

@@ -7,6 +7,8 @@ How many go into a mix is uniform over 1..max_examples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mt3.data.preprocessors import SegmentConfig, Segments, fit_targets
@@ -38,6 +40,7 @@ def mix_sizes(num_examples: int, max_examples: int, rng: np.random.Generator) ->
 def mix_segments(
     inputs: np.ndarray,
     targets: np.ndarray,
+    ids: Sequence[bytes],
     max_examples: int,
     rng: np.random.Generator,
     config: SegmentConfig,
@@ -51,12 +54,14 @@ def mix_segments(
     Args:
       inputs: float32 or 16-bit PCM [num_segments, frames, hop_samples].
       targets: int32 [num_segments, max_target_tokens], padded with 0.
+      ids: num_segments, of the segments.
       max_examples: most segments in a mix.
       rng: says how many go into each mix.
       config: how the targets were made, and their bound.
 
     Returns:
-      Mixes; `inputs` [num_mixes, frames, hop_samples], sums of samples, int32 where they were integers.
+      Mixes; `inputs` [num_mixes, frames, hop_samples], sums of samples, int32 where they were integers;
+      `ids` those of the segments in each, joined by " + ".
     """
     mixed, members, num_too_long, first = [], [], 0, 0
     for size in mix_sizes(len(inputs), max_examples, rng):
@@ -66,10 +71,12 @@ def mix_segments(
         num_too_long += was_too_long
         first += size
     fitted, kept = fit_targets(mixed, config)
+    kept_members = [members[index] for index in kept]
     return Segments(
-        inputs=_sums(inputs, [members[index] for index in kept]),
+        inputs=_sums(inputs, kept_members),
         targets=fitted,
         start_frames=np.zeros(len(kept), np.int64),
+        ids=[b" + ".join(ids[first:last]) for first, last in kept_members],
         num_too_long=num_too_long,
         num_dropped=len(mixed) - len(kept),
     )

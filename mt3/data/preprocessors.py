@@ -14,7 +14,7 @@ that is too long is never an error; it is counted and handled by one of
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,7 @@ class Segments:
         int32 for sums of several; silence after the end of the recording.
       targets: int32 [num_segments, max_target_tokens], padded with 0.
       start_frames: int64 [num_segments], in the recording.
+      ids: num_segments, says what each is of, see `segment_ids`.
       num_too_long: targets that were too long when first made.
       num_dropped: segments left out for that.
     """
@@ -140,6 +141,7 @@ class Segments:
     inputs: np.ndarray
     targets: np.ndarray
     start_frames: np.ndarray
+    ids: Sequence[bytes]
     num_too_long: int = 0
     num_dropped: int = 0
 
@@ -321,9 +323,15 @@ def _cut(
         inputs=_windows(frames, starts[kept], config.segment_frames),
         targets=fitted,
         start_frames=chunk.start_frame + starts[kept],
+        ids=segment_ids(chunk.id, chunk.start_frame + starts[kept], config.tokenizer.frames_per_second),
         num_too_long=num_too_long,
         num_dropped=num_before - len(kept),
     )
+
+
+def segment_ids(source: str, start_frames: np.ndarray, frames_per_second: float) -> list[bytes]:
+    """Where segments come from, in words: `SOURCE@SECONDSs` each, in UTF-8."""
+    return [b"%s@%.3fs" % (source.encode(), frame / frames_per_second) for frame in start_frames.tolist()]
 
 
 def _too_long(targets: list[np.ndarray], config: SegmentConfig) -> list[int]:

@@ -7,9 +7,9 @@ back. Importing this module loads no TensorFlow; making `SeqioBatches` does.
 Resuming. Batches come in *legs*: stretches that let every dataset pass at least
 once, each with a seed of its own made from (seed, leg). The state is the leg and
 the number of batches taken from it, so it is small and exact: putting it back
-opens that leg and skips as many batches. Skipping makes and throws away batches,
+opens that leg and passes over as many batches. These are made and thrown away,
 at the speed of the pipeline; a state late in a leg of a large dataset takes
-minutes. The same seed, data, settings and TensorFlow give the same batches.
+minutes (progress is logged). The same seed, data, settings and TensorFlow give the same batches.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import logging
 import math
 import os
 import sys
+import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,11 +29,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from mt3.data.batches import trim_to_bucket
+from mt3.data.batches import EXAMPLE_IDS, trim_to_bucket
 from mt3.data.prepared import MissingDatasetError
 from mt3.models.model import ModelSpec
 
 Batch = dict[str, np.ndarray]
+
+# From one report of progress to the next.
+_REPORT_SECONDS = 30.0
 
 # Shorter legs would spend their time on starting.
 _MIN_EXAMPLES_PER_LEG = 1 << 16
@@ -104,6 +108,7 @@ class SeqioBatches(Iterator[Batch]):
         self._batches_per_leg = self._count_batches_per_leg()
         self._leg = 0
         self._taken = 0
+        self._interrupted = False
         self._batches: Iterator[Batch] | None = None
         self._end_leg: weakref.finalize | None = None
 
@@ -128,8 +133,9 @@ class SeqioBatches(Iterator[Batch]):
         if self._batches is None:
             self._open_leg()
         assert self._batches is not None
-        batch = _filled(next(self._batches), self._rows)
+        # Counted also at the end, so that the states of shards that end one after another are the same.
         self._taken += 1
+        batch = _filled(next(self._batches), self._rows)
         return trim_to_bucket(batch, self.target_buckets) if self.target_buckets else batch
 
     def get_state(self) -> dict[str, Any]:
@@ -139,18 +145,29 @@ class SeqioBatches(Iterator[Batch]):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes to where `get_state` was called; the next batch is the one that followed.
 
+        Where the data was shared among another number of processes, an endless iterator
+        leaves the rest of the leg out and goes on with the next.
+
         Raises:
           ValueError: when the state is of batches that were made in another way.
         """
-        expected = self._fingerprint()
-        for name, value in state["made_from"].items():
-            if expected.get(name) != value:
+        made_from, expected = dict(state["made_from"]), self._fingerprint()
+        leg, taken = int(state["leg"]), int(state["batches_in_leg"])
+        if made_from["num_shards"] != self.num_shards and self.num_epochs is None:
+            logging.getLogger(__name__).warning(
+                "The data was shared among %d processes and is now among %d: "
+                "the rest of this pass is left out, the next one begins.",
+                *(made_from.pop("num_shards"), self.num_shards),
+            )
+            leg, taken = leg + 1, 0
+        for name in expected.keys() & made_from.keys():
+            if expected[name] != made_from[name]:
                 raise ValueError(
-                    f"The saved batches were made with {name} {value!r}, these with "
-                    f"{expected.get(name)!r}; go on with the same, or start a new run."
+                    f"The saved batches were made with {name} {made_from[name]!r}, these with "
+                    f"{expected[name]!r}; go on with the same, or start a new run."
                 )
         self.close()
-        self._leg, self._taken = int(state["leg"]), int(state["batches_in_leg"])
+        self._leg, self._taken = leg, taken
 
     def counts(self) -> dict[str, int]:
         """Of the segments made in this process so far, read ahead or skipped ones too.
@@ -166,9 +183,14 @@ class SeqioBatches(Iterator[Batch]):
             totals.update(task.counts.totals())
         return dict(totals)
 
+    def interrupt(self) -> None:
+        """For another thread: ends the way back to where batches were, with an InterruptedError."""
+        self._interrupted = True
+
     def close(self) -> None:
         """Ends reading ahead; asked for another batch, it starts again from where it was."""
         self._batches = None
+        self._interrupted = False
         if self._end_leg is not None:
             self._end_leg()
 
@@ -273,11 +295,26 @@ class SeqioBatches(Iterator[Batch]):
             use_cached=self._reads_cache,
             shard=(self.shard_index, self.num_shards) if self.num_shards > 1 else None,
             spectrogram=self.spec.spectrogram if self.spec.input_kind == "log_mel" else None,
-            skip_batches=self._taken,
         )
         # Also where the program ends without `close`. Left to the interpreter's own end, threads of
         # TensorFlow that come back to Python are ended there, and TensorFlow waits for them for ever.
-        self._batches, self._end_leg = leg, weakref.finalize(self, leg.close)
+        self._end_leg = weakref.finalize(self, leg.close)
+        self._pass_over(leg)
+        self._batches = leg
+
+    def _pass_over(self, leg: Iterator[Batch]) -> None:
+        """Throws away the batches of a leg that were taken in an earlier sitting."""
+        reported_seconds = time.monotonic()
+        for passed in range(self._taken):
+            if self._interrupted:
+                self.close()
+                raise InterruptedError("interrupted on the way back to where the batches were")
+            next(leg)
+            if time.monotonic() - reported_seconds > _REPORT_SECONDS:
+                reported_seconds = time.monotonic()
+                logging.getLogger(__name__).info(
+                    "going back to where the data was: %d of %d batches passed over", passed + 1, self._taken
+                )
 
     def _fingerprint(self) -> dict[str, Any]:
         """What decides which batch follows which."""
@@ -292,7 +329,6 @@ class SeqioBatches(Iterator[Batch]):
             "segments_per_chunk",
             "long_targets",
             "shuffle_buffer_size",
-            "shard_index",
             "num_shards",
         )
         return {
@@ -335,10 +371,15 @@ def _native_stderr_dropped() -> Iterator[None]:
 
 
 def _filled(batch: Batch, rows: int) -> Batch:
-    """With zeros for the rows that are missing at the end of a finite pass."""
+    """With zeros for the rows that are missing at the end of a finite pass, and empty ids."""
     missing = rows - len(batch["inputs"])
     if not missing:
         return batch
     return {
-        name: np.pad(value, [(0, missing)] + [(0, 0)] * (value.ndim - 1)) for name, value in batch.items()
+        name: np.pad(
+            value,
+            [(0, missing)] + [(0, 0)] * (value.ndim - 1),
+            constant_values=b"" if name == EXAMPLE_IDS else 0,
+        )
+        for name, value in batch.items()
     }

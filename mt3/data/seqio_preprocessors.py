@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import seqio
 import tensorflow as tf
 
 from mt3.data import mixing, preprocessors
-from mt3.data.batches import PCM16_SCALE
+from mt3.data.batches import EXAMPLE_ID, PCM16_SCALE, as_objects
 from mt3.data.preprocessors import CHUNK_FEATURES, CHUNK_FRAMES, Chunk, SegmentConfig, Segments
 from mt3.data.records import parse_recording
 from mt3.symbolic.tokenizer import Tokenizer
@@ -127,7 +127,7 @@ def split_records(
             preprocessors.encode_chunk(chunk, options.sample_rate, options.hop_samples) for chunk in chunks
         ]
         return [
-            _strings([row[name] for row in rows])
+            as_objects([row[name] for row in rows])
             if kind is bytes
             else np.array([row[name] for row in rows], np.int64)
             for name, kind in CHUNK_FEATURES.items()
@@ -143,13 +143,6 @@ def split_records(
     return dataset.map(to_chunks, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
 
-def _strings(values: Sequence[bytes]) -> np.ndarray:
-    # NumPy's own bytes type would cut zeros off the ends.
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
-
-
 def _segment_config(
     sequence_length: Mapping[str, int] | None, tokenizer: Tokenizer, options: TaskOptions
 ) -> SegmentConfig:
@@ -163,9 +156,11 @@ def _segment_config(
     )
 
 
-def _to_chunk(options: TaskOptions, *features: Any) -> Chunk:
+def _to_chunk(dataset: str, options: TaskOptions, *features: Any) -> Chunk:
+    """A chunk whose id has the name of the dataset before that of the recording."""
     named = dict(zip(CHUNK_FEATURES, features, strict=True))
-    return preprocessors.decode_chunk(named, options.sample_rate, options.hop_samples)
+    chunk = preprocessors.decode_chunk(named, options.sample_rate, options.hop_samples)
+    return dataclasses.replace(chunk, id=f"{dataset}/{chunk.id}")
 
 
 def segments_per_chunk(options: TaskOptions, segment_frames: int) -> int:
@@ -177,6 +172,7 @@ def cut_random_segments(
     dataset: tf.data.Dataset,
     sequence_length: Mapping[str, int] | None = None,
     *,
+    dataset_name: str,
     tokenizer: Tokenizer,
     options: TaskOptions,
     counts: SegmentCounts,
@@ -186,34 +182,38 @@ def cut_random_segments(
 
     per_chunk = segments_per_chunk(options, config.segment_frames)
 
-    def cut(seed: np.ndarray, *features: Any) -> tuple[np.ndarray, np.ndarray]:
-        chunk = _to_chunk(options, *features)
+    def cut(seed: np.ndarray, *features: Any) -> tuple[np.ndarray, ...]:
+        chunk = _to_chunk(dataset_name, options, *features)
         # As many per frame from the short chunk at a recording's end as from others.
         share = len(chunk.samples) / (CHUNK_FRAMES * options.hop_samples)
         num_segments = max(1, round(per_chunk * share))
         segments = preprocessors.sample_segments(chunk, num_segments, np.random.default_rng(seed), config)
         counts.add(segments, config)
-        return segments.inputs, segments.targets
+        return segments.inputs, segments.targets, as_objects(segments.ids)
 
     @seqio.map_over_dataset(num_seeds=1)
     def to_segments(chunk: Mapping[str, tf.Tensor], seed: Any) -> dict[str, tf.Tensor]:
         features = [chunk[name] for name in CHUNK_FEATURES]
-        inputs, targets = tf.numpy_function(cut, [tf.stack(seed), *features], [tf.int16, tf.int32])
-        return _stacked(inputs, targets, config)
+        columns = tf.numpy_function(cut, [tf.stack(seed), *features], [tf.int16, tf.int32, tf.string])
+        return _stacked(*columns, config)
 
     return to_segments(dataset).unbatch()
 
 
-def _stacked(inputs: tf.Tensor, targets: tf.Tensor, config: SegmentConfig) -> dict[str, tf.Tensor]:
+def _stacked(
+    inputs: tf.Tensor, targets: tf.Tensor, ids: tf.Tensor, config: SegmentConfig
+) -> dict[str, tf.Tensor]:
     inputs.set_shape([None, config.segment_frames, config.hop_samples])
     targets.set_shape([None, config.max_target_tokens])
-    return {"inputs": inputs, "targets": targets}
+    ids.set_shape([None])
+    return {"inputs": inputs, "targets": targets, EXAMPLE_ID: ids}
 
 
 def cut_consecutive_segments(
     dataset: tf.data.Dataset,
     sequence_length: Mapping[str, int] | None = None,
     *,
+    dataset_name: str,
     tokenizer: Tokenizer,
     options: TaskOptions,
     counts: SegmentCounts,
@@ -222,18 +222,17 @@ def cut_consecutive_segments(
     config = _segment_config(sequence_length, tokenizer, options)
 
     def cut(*features: Any) -> tuple[np.ndarray, ...]:
-        chunk = _to_chunk(options, *features)
+        chunk = _to_chunk(dataset_name, options, *features)
         segments = counts.add(preprocessors.consecutive_segments(chunk, config), config)
-        ids = _strings([chunk.id.encode()] * len(segments.inputs))
-        return segments.inputs, segments.targets, ids, segments.start_frames
+        return segments.inputs, segments.targets, as_objects(segments.ids), segments.start_frames
 
     def to_segments(chunk: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        inputs, targets, ids, start_frames = tf.numpy_function(
+        *columns, start_frames = tf.numpy_function(
             cut, [chunk[name] for name in CHUNK_FEATURES], [tf.int16, tf.int32, tf.string, tf.int64]
         )
-        ids.set_shape([None])
         start_frames.set_shape([None])
-        return {**_stacked(inputs, targets, config), "id": ids, "start_frame": start_frames}
+        ids = tf.repeat(chunk["id"], tf.size(start_frames))
+        return {**_stacked(*columns, config), "id": ids, "start_frame": start_frames}
 
     return dataset.map(to_segments, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
@@ -267,22 +266,27 @@ def mix_examples(
     config = _segment_config(sequence_length, tokenizer, options)
     max_examples = options.max_examples_per_mix
 
-    def mix(seed: np.ndarray, inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def mix(
+        seed: np.ndarray, inputs: np.ndarray, targets: np.ndarray, ids: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         rng = np.random.default_rng(seed)
-        mixes = mixing.mix_segments(inputs, targets, max_examples, rng, config)
+        mixes = mixing.mix_segments(inputs, targets, ids, max_examples, rng, config)
         counts.add(mixes, config, prefix="mixed_")
-        return mixes.inputs, mixes.targets
+        return mixes.inputs, mixes.targets, as_objects(mixes.ids)
 
     @seqio.map_over_dataset(num_seeds=1)
     def to_mixes(examples: Mapping[str, tf.Tensor], seed: Any) -> dict[str, tf.Tensor]:
-        inputs, targets = tf.numpy_function(
-            mix, [tf.stack(seed), examples["inputs"], examples["targets"]], [tf.float32, tf.int32]
-        )
-        return _stacked(inputs, targets, config)
+        features = [examples[name] for name in ("inputs", "targets", EXAMPLE_ID)]
+        columns = tf.numpy_function(mix, [tf.stack(seed), *features], [tf.float32, tf.int32, tf.string])
+        return _stacked(*columns, config)
 
     def without_padding(mix: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {**mix, "targets": mix["targets"][: tf.math.count_nonzero(mix["targets"])]}
 
-    shapes = {"inputs": [config.segment_frames, config.hop_samples], "targets": [config.max_target_tokens]}
+    shapes = {
+        "inputs": [config.segment_frames, config.hop_samples],
+        "targets": [config.max_target_tokens],
+        EXAMPLE_ID: [],
+    }
     dataset = dataset.padded_batch(mixing.batch_size(max_examples), shapes)
     return to_mixes(dataset).unbatch().map(without_padding, num_parallel_calls=tf.data.AUTOTUNE)

@@ -65,8 +65,8 @@ class _MemoryClips:
 class _SpooledClips:
     """Clips in a folder that the workers share.
 
-    A file holds two int64 (bytes of notes, bytes of audio), the notes, the
-    16-bit samples; of the samples only what a segment needs is read.
+    A file holds three int64 (bytes of id, of notes, of audio), the id, the notes,
+    the 16-bit samples; of the samples only what a segment needs is read.
     """
 
     config: StreamConfig
@@ -78,10 +78,10 @@ class _SpooledClips:
 
     def render(self, clip: ClipId) -> None:
         chunk = render_clip(self.config, self.pieces, clip)
-        notes = pack_notes(chunk.notes)
-        header = np.array([len(notes), chunk.samples.nbytes], "<i8")
+        parts = chunk.id.encode(), pack_notes(chunk.notes), chunk.samples.astype("<i2").tobytes()
+        header = np.array([len(part) for part in parts], "<i8")
         temporary = self.path(clip).with_suffix(".tmp")
-        temporary.write_bytes(header.tobytes() + notes + chunk.samples.astype("<i2").tobytes())
+        temporary.write_bytes(b"".join((header.tobytes(), *parts)))
         temporary.replace(self.path(clip))
 
     def load(self, clip: ClipId) -> Chunk:
@@ -89,10 +89,10 @@ class _SpooledClips:
             # Not foreseen: a round of drawing after dropped segments.
             return render_clip(self.config, self.pieces, clip)
         with self.path(clip).open("rb") as file:
-            num_notes, num_samples = np.frombuffer(file.read(16), "<i8").tolist()
-            notes = unpack_notes(file.read(num_notes))
-            samples = np.memmap(file, "<i2", "r", offset=16 + num_notes, shape=(num_samples // 2,))
-        return Chunk("", 0, samples, notes)
+            num_id, num_notes, num_samples = np.frombuffer(file.read(24), "<i8").tolist()
+            name, notes = file.read(num_id).decode(), unpack_notes(file.read(num_notes))
+            samples = np.memmap(file, "<i2", "r", offset=file.tell(), shape=(num_samples // 2,))
+        return Chunk(name, 0, samples, notes)
 
 
 # What a worker process was started with.
@@ -293,7 +293,8 @@ class SyntheticStream(Iterator[Batch]):
 
 
 def _fingerprint(config: StreamConfig, pieces: Sequence[Piece]) -> str:
-    digest = hashlib.sha256(repr(config).encode())
+    # Of all shards alike: one state resumes them all.
+    digest = hashlib.sha256(repr(dataclasses.replace(config, shard_index=0)).encode())
     for piece in pieces:
         digest.update(f"{piece.id} {len(piece.notes)}".encode())
     return digest.hexdigest()[:16]

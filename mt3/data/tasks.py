@@ -205,7 +205,13 @@ class TranscriptionTask(seqio.Task):
                 chunk_frames=preprocessors.CHUNK_FRAMES if is_training else None,
             ),
             seqio.CacheDatasetPlaceholder(),
-            functools.partial(cut, tokenizer=self.tokenizer, options=self.options, counts=self.counts),
+            functools.partial(
+                cut,
+                dataset_name=self.dataset,
+                tokenizer=self.tokenizer,
+                options=self.options,
+                counts=self.counts,
+            ),
             seqio_preprocessors.to_task_features,
         ]
 

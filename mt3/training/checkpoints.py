@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import gc
 import json
 import logging
 import math
-import re
 import shutil
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +37,11 @@ from mt3.models.checkpoints import (
     CheckpointMismatchError,
 )
 from mt3.models.tree_shapes import shape_differences, summarize
+from mt3.training.checkpoint_failures import is_of_storage, one_report_of_failures, reason, remedy
 from mt3.training.run_files import DATA_ITEM, TRAIN_STATE_ITEM
 from mt3.training.step import TrainState
 
 BEST_MODES = ("max", "min")
-
-# TensorStore reports failed reads and writes as ValueErrors that begin with one of these.
-_STORAGE_STATUS = re.compile(
-    r"(RESOURCE_EXHAUSTED|UNAVAILABLE|INTERNAL|PERMISSION_DENIED|DATA_LOSS|UNKNOWN|ABORTED|NOT_FOUND"
-    r"|FAILED_PRECONDITION|INVALID_ARGUMENT|OUT_OF_RANGE|DEADLINE_EXCEEDED): "
-)
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +116,7 @@ class Checkpoints:
         self._complaint = ""
         self.folder = self._run_dir / CHECKPOINTS_FOLDER
         self._quiet = contextlib.ExitStack()
-        self._quiet.enter_context(_one_report_of_failures())
+        self._quiet.enter_context(one_report_of_failures())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_remains("*")
@@ -133,7 +125,7 @@ class Checkpoints:
             )
         except OSError as error:
             self._quiet.close()
-            raise CheckpointError(f"cannot open {self.folder}: {_reason(error)}. {_remedy(error)}") from error
+            raise CheckpointError(f"cannot open {self.folder}: {reason(error)}. {remedy(error)}") from error
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -217,7 +209,8 @@ class Checkpoints:
             except (OSError, ValueError) as error:
                 self._report(error)
         waited = time.monotonic() - self._failed_at_seconds >= self._config.retry_wait_seconds
-        return 0 < self._failures <= self._config.retries and waited
+        # Processes write together: where there are several, one that failed waits for the next period.
+        return 0 < self._failures <= self._config.retries and waited and jax.process_count() == 1
 
     def restore(self, template: TrainState, step: int | None = None) -> tuple[TrainState, Any]:
         """A checkpoint's state and the state of its batch iterator.
@@ -254,7 +247,7 @@ class Checkpoints:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"cannot read the checkpoint {path}: {_reason(error)}. If it is damaged, remove that folder; "
+                f"cannot read the checkpoint {path}: {reason(error)}. If it is damaged, remove that folder; "
                 f"the run then resumes from the one before (there are {', '.join(map(str, self.steps))})"
             ) from error
         rest = dict(restored[TRAIN_STATE_ITEM])
@@ -285,15 +278,20 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
-            self._writing, self._failures = None, 0
-            self._note_best()
         except (OSError, ValueError) as error:
             self._report(error)
+            return
+        self._writing, self._failures = None, 0
+        try:
+            self._note_best()
+        except OSError as error:
+            where = self._run_dir / BEST_FILE
+            logger.error("cannot note the best checkpoint in %s: %s. %s", where, reason(error), remedy(error))
 
     def _report(self, error: OSError | ValueError) -> None:
         """Logs a failed write, once; an error that is not of the storage is raised instead."""
         step, self._writing = self._writing, None
-        if isinstance(error, ValueError) and not _STORAGE_STATUS.match(str(error)):
+        if not is_of_storage(error):
             raise error
         self._remove_remains(str(step))
         # Of writes that were given up, asyncio logs the tasks when they are collected, and Python warns
@@ -304,7 +302,7 @@ class Checkpoints:
         self._failures += 1
         self._failed_at_seconds = time.monotonic()
         intact = ", ".join(map(str, self.steps)) or "none"
-        self._complaint = f"{_reason(error)}. {_remedy(error)}"
+        self._complaint = f"{reason(error)}. {remedy(error)}"
         logger.error(
             "the checkpoint of step %s was not written to %s: %s Older ones are intact (steps: %s).",
             *(step, self.folder, self._complaint, intact),
@@ -324,7 +322,7 @@ class Checkpoints:
 
     def _note_best(self) -> None:
         name = self._config.best_metric
-        if name is None or not self._config.keep_best:
+        if name is None or not self._config.keep_best or jax.process_index():
             return
         step = self._manager.best_step()
         metrics = None if step is None else self._manager.metrics(step)
@@ -393,49 +391,3 @@ def _check_fits(path: Path, item: str, stored: Any, wanted: Any) -> None:
         f"the checkpoint {path} is of another {what}: {summarize(differences)}. "
         "Give the configuration that the run was started with, or train into a new directory"
     )
-
-
-def _reason(error: Exception) -> str:
-    """The cause of a failure in a few words, on one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error) or type(error).__name__
-    # TensorStore nests its messages; the operating system's own words come last.
-    system = re.search(r": ([^:\[\]]+) \[os_error_code", text)
-    return system.group(1) if system else " ".join(text.split())[:300]
-
-
-def _remedy(error: Exception) -> str:
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if full or re.search(r"No space left|quota|File too large", str(error)):
-        return "Free disk space there or keep fewer checkpoints."
-    return "Check that the disk is there and writable."
-
-
-@contextlib.contextmanager
-def _one_report_of_failures() -> Iterator[None]:
-    """Keeps libraries from printing tracebacks of a failed write, which is raised and reported here too.
-
-    Orbax logs it from its threads, asyncio logs what became of the other
-    arrays, and TensorStore reports to an event loop that is closed by then.
-    """
-
-    def keep(record: logging.LogRecord) -> bool:
-        of_orbax = "orbax" in record.pathname or "orbax" in record.getMessage()
-        return not (record.exc_info and of_orbax)
-
-    def on_unraisable(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook_before(unraisable)
-
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    hook_before, sys.unraisablehook = sys.unraisablehook, on_unraisable
-    for other_logger in loggers:
-        other_logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        for other_logger in loggers:
-            other_logger.removeFilter(keep)
-        if sys.unraisablehook is on_unraisable:
-            sys.unraisablehook = hook_before

@@ -26,6 +26,7 @@ from mt3.models.checkpoints import CheckpointError
 from mt3.training.checkpoints import Checkpoints
 from mt3.training.run_files import METRICS_FILE, TENSORBOARD_FOLDER
 from mt3.training.step import TrainState
+from mt3.training.throughput import Clock, Throughput
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +42,12 @@ class Run:
       start_step: at which this sitting started.
       hooks: in the order in which they are called.
       metrics: of the last update, still on the device; see `train_step`.
-      num_examples: in the last batch.
+      num_examples: in the last batch, over all processes.
+      num_flops: floating-point operations of the last update, 0 where the model does not count them.
+      example_ids: what this process's part of the last batch is of, where batches say so.
       data_state: the batch iterator's state after the last update's batch.
-      training_seconds: spent on updates in this sitting, hooks not counted,
-        the first update (which compiles) neither.
+      clock: counts the seconds of training in this sitting.
+      idle_seconds: of these, in which devices had nothing to do because the next batch was not there.
       published: what has been published at this step.
     """
 
@@ -55,8 +58,11 @@ class Run:
     hooks: Sequence[Hook] = ()
     metrics: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     num_examples: int = 0
+    num_flops: float = 0.0
+    example_ids: Sequence[str] = ()
     data_state: Any = None
-    training_seconds: float = 0.0
+    clock: Clock = dataclasses.field(default_factory=Clock)
+    idle_seconds: float = 0.0
     published: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def publish(self, values: Mapping[str, float]) -> None:
@@ -89,34 +95,31 @@ class Hook:
 class TrainingMetrics(Hook):
     """Publishes the means of the updates' metrics since the last time, and the speed.
 
-    Names: `train/` before those of `train_step`, `train/steps_per_second` and
-    `train/examples_per_second`. Learning rate and counters are the last ones;
-    values that are not finite are left out of means (their updates were
-    skipped and are counted).
+    Names: `train/` before those of `train_step` and of `Throughput.rates`.
+    Learning rate and counters are the last ones; values that are not finite
+    are left out of means (their updates were skipped and are counted).
     """
 
     LAST_VALUES = ("learning_rate", "skipped_steps")
 
-    def __init__(self, period_steps: int = 100) -> None:
+    def __init__(self, period_steps: int = 100, peak_flops_per_second: float | None = None) -> None:
+        """Args:
+        period_steps: updates from one publication to the next.
+        peak_flops_per_second: of all devices together, None where it is not known.
+        """
         if period_steps < 1:
             raise ValueError(f"the period of metrics is {period_steps} steps: give at least 1")
         self._period_steps = period_steps
         self._pending: list[Mapping[str, jax.Array]] = []
-        self._num_examples = 0
-        self._num_timed = 0
-        self._since_seconds = 0.0
-        self._skipped_steps = 0
-
-    def on_start(self, run: Run) -> None:
-        self._skipped_steps = int(run.state.skipped_steps)
+        self._throughput = Throughput(peak_flops_per_second)
 
     def on_step(self, run: Run) -> None:
         self._pending.append(run.metrics)
-        if run.step > run.start_step + 1:
-            self._num_examples += run.num_examples
-            self._num_timed += 1
+        self._throughput.add(steps=1, examples=run.num_examples, flops=run.num_flops)
         if run.due(self._period_steps):
             self._publish(run)
+        if run.step == run.start_step + 1:
+            self._throughput.restart(run.clock.seconds(), run.idle_seconds)
 
     def _publish(self, run: Run) -> None:
         fetched = jax.device_get(self._pending)
@@ -124,24 +127,14 @@ class TrainingMetrics(Hook):
             name: float(last) if name in self.LAST_VALUES else _finite_mean([m[name] for m in fetched])
             for name, last in fetched[-1].items()
         }
-        seconds = run.training_seconds - self._since_seconds
-        if self._num_timed and seconds > 0:
-            values["steps_per_second"] = self._num_timed / seconds
-            values["examples_per_second"] = self._num_examples / seconds
-        self._pending, self._num_examples, self._num_timed = [], 0, 0
-        self._since_seconds = run.training_seconds
-        self._warn_of_skipped(run, values)
+        seconds = run.clock.seconds()
+        # What came before the first restart is not timed: of this sitting's first update, nothing is counted.
+        timed = fetched[1:] if run.step - len(fetched) == run.start_step else fetched
+        self._throughput.add(tokens=sum(float(m.get("tokens", 0.0)) for m in timed))
+        values |= self._throughput.rates(seconds, run.idle_seconds)
+        self._throughput.restart(seconds, run.idle_seconds)
+        self._pending = []
         run.publish({f"train/{name}": value for name, value in values.items()})
-
-    def _warn_of_skipped(self, run: Run, values: Mapping[str, float]) -> None:
-        skipped = int(values.get("skipped_steps", 0))
-        if skipped > self._skipped_steps:
-            logger.warning(
-                "%d updates up to step %d were skipped, as loss or gradient was not finite (%d in the run): "
-                "if there are many, lower the learning rate or clip gradients",
-                *(skipped - self._skipped_steps, run.step, skipped),
-            )
-        self._skipped_steps = skipped
 
 
 def _finite_mean(values: Sequence[Any]) -> float:
@@ -172,7 +165,9 @@ class Evaluation(Hook):
 
     def on_step(self, run: Run) -> None:
         if run.due(self._period_steps):
-            values = self._evaluate(run.state.params, run.step)
+            jax.block_until_ready(run.metrics)
+            with run.clock.paused():
+                values = self._evaluate(run.state.params, run.step)
             run.publish({f"{self._prefix}{name}": float(value) for name, value in values.items()})
 
 
@@ -200,8 +195,8 @@ class CheckpointWriter(Hook):
             self._checkpoints.save_and_wait(run.state, run.data_state, run.published)
 
 
-class _MetricsWriter(Hook):
-    """Base of hooks that write metrics somewhere."""
+class MetricsWriter(Hook):
+    """Base of hooks that write somewhere, and never end a run because they cannot."""
 
     _failing = False
 
@@ -220,7 +215,7 @@ class _MetricsWriter(Hook):
             self._failing = True
 
 
-class JsonlWriter(_MetricsWriter):
+class JsonlWriter(MetricsWriter):
     """Appends published metrics to RUN/metrics.jsonl: `{"step": 100, "train/loss": 1.25, ...}`.
 
     Numbers that are not finite are written as null. When a run resumes from a
@@ -232,17 +227,26 @@ class JsonlWriter(_MetricsWriter):
 
     def on_start(self, run: Run) -> None:
         with self._reporting(self._path):
-            if self._path.exists():
-                text = self._path.read_text(encoding="utf-8")
-                kept = "".join(line for line in text.splitlines(True) if _is_until(line, run.start_step))
-                if kept != text:
-                    write_text(self._path, kept)
+            keep_lines_until(self._path, run.start_step)
 
     def on_metrics(self, run: Run, values: Mapping[str, float]) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
         line = json.dumps({"step": run.step, **numbers}) + "\n"
         with self._reporting(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(line)
+
+
+def keep_lines_until(path: Path, step: int) -> None:
+    """Removes the lines of later steps from a file of JSON objects with a `step`, and half lines.
+
+    Raises:
+      OSError: it cannot be read or written; one that is not there is no error.
+    """
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        kept = "".join(line for line in text.splitlines(True) if _is_until(line, step))
+        if kept != text:
+            write_text(path, kept)
 
 
 def _is_until(line: str, step: int) -> bool:
@@ -253,7 +257,7 @@ def _is_until(line: str, step: int) -> bool:
         return False
 
 
-class TensorBoardWriter(_MetricsWriter):
+class TensorBoardWriter(MetricsWriter):
     """Writes published metrics as scalars to RUN/tensorboard."""
 
     def __init__(self, run_dir: str | Path) -> None:

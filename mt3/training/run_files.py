@@ -4,6 +4,7 @@
     RUN/config.gin              the resolved configuration, where there is one
     RUN/metrics.jsonl           one JSON object a line: step and published metrics
     RUN/tensorboard/            the same for TensorBoard
+    RUN/incidents.jsonl         skipped updates and loss spikes, with the examples that were in their batches
     RUN/best.json               {"step", "metric", "value", "mode"} of the best kept checkpoint
     RUN/checkpoints/STEP/       one checkpoint after STEP updates (Orbax), of the items
         params, train_state     (optimizer state, step, PRNG key data, skipped steps)
@@ -29,6 +30,11 @@ TENSORBOARD_FOLDER = "tensorboard"
 # Items of a checkpoint besides those that `mt3.models.checkpoints` reads.
 TRAIN_STATE_ITEM = "train_state"
 DATA_ITEM = "data"
+
+
+def incidents_file(process_index: int) -> str:
+    """Name of a process's file of incidents: each knows its own part of a batch only."""
+    return f"incidents-{process_index}.jsonl" if process_index else "incidents.jsonl"
 
 
 def write_run_files(

@@ -16,13 +16,23 @@ from typing import Any, Protocol, runtime_checkable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from mt3.models.layers import activations_placed_by
+from mt3.training.partitioning import Partitioner
 
 # The models' name for the sum of loss weights, by which every other sum is divided.
 WEIGHT = "weight"
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
+
+
+def numbers(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What of a batch devices can hold: all but text and objects, which is for messages only."""
+    arrays = {name: np.asarray(values) for name, values in batch.items()}
+    return {name: array for name, array in arrays.items() if array.dtype.kind not in "OSU"}
 
 
 class Model(Protocol):
@@ -106,6 +116,7 @@ def train_step(
     accumulation_steps: int = 1,
     label_smoothing: float = 0.0,
     z_loss: float = 1e-4,
+    param_shardings: Any = None,
 ) -> tuple[TrainState, Metrics]:
     """One update. Pure; see `jit_train_step` for the compiled form.
 
@@ -118,6 +129,8 @@ def train_step(
       accumulation_steps: microbatches, run one after the other.
       label_smoothing: passed to the loss.
       z_loss: passed to the loss.
+      param_shardings: tree of shardings that gradients keep while they are summed,
+        so that parameters that are cut up have gradients that are.
 
     Returns:
       The state after the update, and float32 scalars: the means per token of
@@ -129,7 +142,7 @@ def train_step(
     """
     rng = jax.random.fold_in(state.rng, state.step)
     loss = functools.partial(model.loss, label_smoothing=label_smoothing, z_loss=z_loss)
-    gradients, sums = _summed_gradients(loss, state.params, batch, rng, accumulation_steps)
+    gradients, sums = _summed_gradients(loss, state.params, batch, rng, accumulation_steps, param_shardings)
     scale = 1.0 / _at_least_something(sums[WEIGHT])
     gradients = jax.tree.map(lambda gradient: gradient * scale, gradients)
     norm = _global_norm(gradients)
@@ -152,15 +165,21 @@ def train_step(
 
 
 def jit_train_step(
-    *, state_shardings: Any = None, **options: Any
+    *, state_shardings: Any = None, partitioner: Partitioner | None = None, **options: Any
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """`train_step` compiled; the state that it is given is used up (donated).
 
     Args:
       state_shardings: tree of shardings that the returned state keeps.
+      partitioner: places activations; without it, XLA does as it likes.
       **options: the keyword arguments of `train_step`.
     """
-    step = functools.partial(train_step, **options)
+    param_shardings = None if state_shardings is None else state_shardings.params
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        with activations_placed_by(None if partitioner is None else partitioner.place_activation):
+            return train_step(state, batch, param_shardings=param_shardings, **options)
+
     if state_shardings is None:
         return jax.jit(step, donate_argnums=0)
     return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, None))
@@ -172,12 +191,15 @@ def _summed_gradients(
     batch: Batch,
     rng: jax.Array,
     accumulation_steps: int,
+    param_shardings: Any,
 ) -> tuple[Any, Metrics]:
     """Gradient of the summed loss and the sums to log, over all microbatches."""
 
     def microbatch_gradients(index: Any, microbatch: Batch) -> tuple[Any, Metrics]:
         dropout_rng = jax.random.fold_in(rng, index)
         gradients, sums = jax.grad(loss, has_aux=True)(params, microbatch, dropout_rng=dropout_rng)
+        if param_shardings is not None:
+            gradients = jax.lax.with_sharding_constraint(gradients, param_shardings)
         return gradients, sums
 
     if accumulation_steps == 1:
@@ -249,7 +271,7 @@ def mean_loss(model: Model, params: Any, batches: Iterable[Batch], **options: An
     """
     total = None
     for batch in batches:
-        _, sums = _jitted_loss(model, params, dict(batch), tuple(sorted(options.items())))
+        _, sums = _jitted_loss(model, params, numbers(batch), tuple(sorted(options.items())))
         sums = jax.device_get(sums)
         total = sums if total is None else {name: total[name] + sums[name] for name in total}
     if total is None:

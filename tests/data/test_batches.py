@@ -31,6 +31,12 @@ def test_make_batch_pads_shifts_and_weighs():
     }
 
 
+def test_make_batch_keeps_ids():
+    examples = [example(1, [1]) | {"example_id": name} for name in (b"a\0", b"")]
+    batch = batches.make_batch(examples, input_frames=1, max_target_tokens=1)
+    assert batch["example_ids"].tolist() == [b"a\0", b""]
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.int32])
 def test_integer_audio_is_read_as_16_bit_pcm(dtype):
     samples = np.array([[-32768, 0, 16384]], dtype)

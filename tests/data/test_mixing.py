@@ -37,6 +37,9 @@ def examples(num_examples, num_notes=5, max_target_tokens=256):
     return inputs, targets, notes
 
 
+IDS = (b"one", b"two", b"three")
+
+
 @pytest.mark.parametrize("max_examples", [1, 2, 5, 8])
 def test_sizes_are_uniform(max_examples):
     rng = np.random.default_rng(0)
@@ -54,7 +57,8 @@ def test_sizes_use_up_any_number_of_examples(num_examples):
 def test_a_mix_has_the_sum_of_the_samples_and_the_notes_of_all():
     inputs, targets, notes = examples(10)
     config = SegmentConfig(TOKENIZER, max_target_tokens=256)
-    mixes = mixing.mix_segments(inputs, targets, 4, np.random.default_rng(0), config)
+    ids = [b"%d" % index for index in range(10)]
+    mixes = mixing.mix_segments(inputs, targets, ids, 4, np.random.default_rng(0), config)
     sizes = mixing.mix_sizes(10, 4, np.random.default_rng(0))
     assert len(mixes.inputs) == len(mixes.targets) == len(sizes) == 4
     assert mixes.inputs.dtype == np.int32
@@ -67,14 +71,16 @@ def test_a_mix_has_the_sum_of_the_samples_and_the_notes_of_all():
         np.testing.assert_allclose(decoded.sorted().onset_seconds, expected.onset_seconds, atol=1e-6)
         np.testing.assert_array_equal(decoded.sorted().program, expected.program)
         first += size
+    assert b" + ".join(mixes.ids).split(b" + ") == ids
+    assert [mixed.count(b"+") + 1 for mixed in mixes.ids] == sizes
 
 
 def test_audio_in_floats_stays_so():
     inputs, targets, _ = examples(3)
     config = SegmentConfig(TOKENIZER, max_target_tokens=256)
     rng = np.random.default_rng
-    whole = mixing.mix_segments(inputs, targets, 2, rng(0), config)
-    floats = mixing.mix_segments(inputs.astype(np.float32) / 32768, targets, 2, rng(0), config)
+    whole = mixing.mix_segments(inputs, targets, IDS, 2, rng(0), config)
+    floats = mixing.mix_segments(inputs.astype(np.float32) / 32768, targets, IDS, 2, rng(0), config)
     assert floats.inputs.dtype == np.float32
     np.testing.assert_array_equal(floats.inputs, whole.inputs.astype(np.float32) / 32768)
     np.testing.assert_array_equal(floats.targets, whole.targets)
@@ -90,7 +96,7 @@ def mix_three(rule):
         for seed in range(100)
         if mixing.mix_sizes(3, 3, np.random.default_rng(seed)) == [3]
     )
-    return inputs, targets, mixing.mix_segments(inputs, targets, 3, rng, config)
+    return inputs, targets, mixing.mix_segments(inputs, targets, IDS, 3, rng, config)
 
 
 def test_truncate_cuts_the_tokens_of_a_mix():
@@ -105,12 +111,14 @@ def test_truncate_cuts_the_tokens_of_a_mix():
 
 def test_drop_leaves_out_the_mix():
     _, _, mixes = mix_three("drop")
+    assert mixes.ids == []
     assert (mixes.num_too_long, mixes.num_dropped) == (1, 1)
     assert mixes.inputs.shape == (0, 256, 4)
 
 
 def test_resample_leaves_out_examples_until_the_mix_fits():
     inputs, targets, mixes = mix_three("resample")
+    assert mixes.ids == [b"one + two"]
     assert (mixes.num_too_long, mixes.num_dropped) == (1, 0)
     np.testing.assert_array_equal(mixes.inputs[0], inputs[:2].astype(int).sum(axis=0))
     expected = TOKENIZER.merge(list(targets[:2]))

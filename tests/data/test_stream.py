@@ -6,6 +6,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,7 +62,11 @@ def test_batches_have_the_layout_of_training_batches(config, pieces):
         "decoder_input_tokens": ((4, 256), np.int32),
         "decoder_target_tokens": ((4, 256), np.int32),
         "decoder_loss_weights": ((4, 256), np.float32),
+        "example_ids": ((4,), object),
     }
+    clips = [f"{clip.generation}-{clip.index}" for clip in drawn_clips(config, 0)]
+    for name, clip in zip(batch["example_ids"], clips, strict=True):
+        assert re.fullmatch(rf"tune\d \(clip {clip}\)@\d\.\d\d\ds", name.decode())
     assert np.abs(batch["inputs"]).max() <= 1
     assert (np.abs(batch["inputs"]).max(axis=(1, 2)) > 0.01).all()
     targets = batch["decoder_target_tokens"]
@@ -96,6 +101,36 @@ def test_resume_is_exact_over_generations(config, pieces):
         second.set_state({"step": 0})
         assert_equal(next(second), whole[0])
     assert_equal(take(config, pieces, 1, start_step=steps - 1)[0], whole[-1])
+
+
+def test_shards_have_clips_of_their_own(config, pieces):
+    """Each gives its part of a batch, and resumes from the state of any."""
+    config = dataclasses.replace(config, num_shards=2)
+    shards = [dataclasses.replace(config, shard_index=index) for index in range(2)]
+    steps = config.steps_per_generation + 2
+    first, second = (take(shard, pieces, steps) for shard in shards)
+    assert first[0]["inputs"].shape == (2, 128, 128)
+    clips = [{clip for step in range(steps) for clip in drawn_clips(shard, step)} for shard in shards]
+    assert not clips[0] & clips[1]
+    assert not any(np.array_equal(a["inputs"], b["inputs"]) for a, b in zip(first, second, strict=True))
+    with SyntheticStream(shards[0], pieces=pieces) as batches:
+        next(batches)
+        state = batches.get_state()
+    with SyntheticStream(shards[1], pieces=pieces) as batches:
+        batches.set_state(state)
+        assert_equal(next(batches), second[1])
+
+
+@pytest.mark.parametrize(
+    ("shard", "message"),
+    [
+        ((0, 3), "batch_size is 4 for 3 shards; give a multiple"),
+        ((2, 2), "shard_index is 2; it must be in 0..1"),
+    ],
+)
+def test_shards_that_do_not_fit_are_refused(config, shard, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(config, shard_index=shard[0], num_shards=shard[1])
 
 
 def test_workers_can_be_set_back_and_forth(config, pieces):

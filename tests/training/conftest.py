@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -113,3 +114,11 @@ def make_model():
 @pytest.fixture
 def make_batches():
     return TinyBatches
+
+
+@pytest.fixture(scope="session")
+def golden_network():
+    """Path -> parameter of the published network's golden values."""
+    with np.load(Path(__file__).parents[1] / "golden" / "network.npz") as arrays:
+        prefix = "params/"
+        return {key.removeprefix(prefix): arrays[key] for key in arrays.files if key.startswith(prefix)}

@@ -210,6 +210,21 @@ def test_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, make_model
         assert checkpoints.steps == [1]
 
 
+def test_best_that_cannot_be_noted_is_no_failed_checkpoint(tmp_path, make_model, monkeypatch, caplog):
+    state = new_state(make_model())
+    with Checkpoints(tmp_path, CheckpointConfig(best_metric="f1", **FAST)) as checkpoints:
+        with monkeypatch.context() as patch:
+            patch.setattr("mt3.training.checkpoints.write_text", full_disk)
+            checkpoints.save_and_wait(at_step(state, 1), metrics={"f1": 0.5})
+        assert errors(caplog) == [
+            f"cannot note the best checkpoint in {tmp_path}/best.json: No space left on device. "
+            "Free disk space there or keep fewer checkpoints."
+        ]
+        assert not checkpoints.wants_retry()
+        checkpoints.save_and_wait(at_step(state, 2), metrics={"f1": 0.4})
+    assert json.loads((tmp_path / "best.json").read_text())["step"] == 1
+
+
 @pytest.mark.parametrize("asynchronous", [True, False])
 def test_real_failing_write(tmp_path, make_model, caplog, asynchronous):
     """The system refuses files over a size: Orbax's own writes fail, in its own threads."""

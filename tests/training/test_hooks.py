@@ -22,6 +22,7 @@ from mt3.training.hooks import (
 )
 from mt3.training.optimizers import OptimizerConfig, build_optimizer
 from mt3.training.step import init_state
+from mt3.training.throughput import Clock
 
 
 class Recorder(Hook):
@@ -38,6 +39,8 @@ def make_run(make_model):
 
     def make(*hooks, num_steps=10, start_step=0):
         run = Run(state=state, num_steps=num_steps, step=start_step, start_step=start_step, hooks=hooks)
+        run.seconds = 0.0
+        run.clock = Clock(lambda: run.seconds)
         for hook in hooks:
             hook.on_start(run)
         return run
@@ -45,30 +48,56 @@ def make_run(make_model):
     return make
 
 
-def advance(run, seconds=0.5, num_examples=4, **metrics):
+def advance(run, seconds=0.5, idle_seconds=0.125, num_examples=4, num_flops=100.0, **metrics):
+    """An update; the first one, which compiles, takes a minute more."""
     run.step += 1
-    run.num_examples = num_examples
+    run.num_examples, run.num_flops = num_examples, num_flops
     run.metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
-    if run.step > run.start_step + 1:
-        run.training_seconds += seconds
+    run.seconds += seconds + (60 if run.step == run.start_step + 1 else 0)
+    run.idle_seconds += idle_seconds
     for hook in run.hooks:
         hook.on_step(run)
 
 
-def test_metrics_are_means_over_their_period(make_run, caplog):
+def test_metrics_are_means_over_their_period(make_run):
     recorder = Recorder()
-    run = make_run(TrainingMetrics(2), recorder, num_steps=5)
+    run = make_run(TrainingMetrics(2, peak_flops_per_second=800.0), recorder, num_steps=5)
     for index, loss in enumerate([4.0, 2.0, 1.0, math.nan, 7.0]):
-        advance(run, loss=loss, learning_rate=0.1 * index, skipped_steps=float(index >= 3))
+        advance(run, loss=loss, learning_rate=0.1 * index, tokens=10.0 * (index + 1))
     (step_2, first), (step_4, second), (step_5, last) = recorder.published
     assert (step_2, step_4, step_5) == (2, 4, 5)
     assert [values["train/loss"] for values in (first, second, last)] == [3.0, 1.0, 7.0]
     assert first["train/learning_rate"] == pytest.approx(0.1)
     # The first update compiles and is not timed: one of two in the first period.
     assert [values["train/examples_per_second"] for values in (first, second)] == [8.0, 8.0]
+    assert [values["train/tokens_per_second"] for values in (first, second)] == [40.0, 70.0]
     assert second["train/steps_per_second"] == 2.0
-    [warning] = [record.getMessage() for record in caplog.records]
-    assert "1 updates up to step 4 were skipped" in warning
+    assert [values["train/input_wait_share"] for values in (first, second, last)] == [0.25] * 3
+    assert [values["train/mfu"] for values in (first, second, last)] == [0.25] * 3
+
+
+def test_one_update_is_not_timed(make_run):
+    recorder = Recorder()
+    run = make_run(TrainingMetrics(1), recorder)
+    advance(run, loss=1.0, tokens=8.0)
+    advance(run, loss=1.0, tokens=8.0)
+    (_, first), (_, second) = recorder.published
+    assert not any("per_second" in name or "wait" in name for name in first)
+    assert second["train/tokens_per_second"] == 16.0
+    assert "train/mfu" not in second  # Nobody knows what the devices can do.
+
+
+def test_evaluation_is_not_training_time(make_run):
+    def evaluate(params, step):
+        run.seconds += 1000
+        return {}
+
+    recorder = Recorder()
+    run = make_run(TrainingMetrics(1), Evaluation(evaluate, 1), recorder)
+    for _ in range(3):
+        advance(run, loss=1.0)
+    rates = [values["train/steps_per_second"] for _, values in recorder.published if len(values) > 2]
+    assert rates == [2.0, 2.0]
 
 
 def test_evaluation_runs_on_its_period_and_at_the_end(make_run):

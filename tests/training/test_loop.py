@@ -15,6 +15,7 @@ import pytest
 
 from mt3.models.checkpoints import CheckpointError, CheckpointMismatchError
 from mt3.training.checkpoints import CheckpointConfig
+from mt3.training.guards import GuardConfig, TooManySkippedUpdatesError
 from mt3.training.hooks import Hook
 from mt3.training.loop import TrainingInterrupted, train
 from mt3.training.optimizers import OptimizerConfig
@@ -50,7 +51,8 @@ def assert_same(left, right):
 
 def metrics_lines(run_dir):
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if "per_second" not in name} for line in lines]
+    timings = ("per_second", "input_wait_share")
+    return [{name: value for name, value in line.items() if not name.endswith(timings)} for line in lines]
 
 
 def raise_error(error):
@@ -128,6 +130,39 @@ def test_other_threads_train_without_signals(tmp_path, make_model, make_batches)
     thread.start()
     thread.join()
     assert steps == [12]
+
+
+def test_signal_while_waiting_for_a_batch(tmp_path, make_model, make_batches):
+    """What was done is saved at once, though the next batch would take for ever."""
+    batches = make_batches()
+    fetch, interrupted = batches.__next__, threading.Event()
+
+    class Stalling(type(batches)):
+        def __next__(self):
+            if batches.position == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert interrupted.wait(60)
+                raise InterruptedError
+            return fetch()
+
+        def interrupt(self):
+            interrupted.set()
+
+    with pytest.raises(TrainingInterrupted, match=r"SIGTERM after step [123],") as stop:
+        run_training(make_model(), Stalling(), tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(stop.value.step)]
+
+
+def test_signal_before_the_first_update(tmp_path, make_model, make_batches):
+    class Interrupting(type(make_model())):
+        def init(self, rng):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().init(rng)
+
+    batches = make_batches()
+    with pytest.raises(TrainingInterrupted, match="stopped by SIGTERM before the first update: run"):
+        run_training(Interrupting(), batches, tmp_path)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 def test_no_batch_is_fetched_beyond_the_last(tmp_path, make_model, make_batches):
@@ -265,9 +300,39 @@ def test_full_disk_at_the_end_leaves_the_older_checkpoints(tmp_path, make_model,
 
 
 def test_failed_update_is_not_saved_in_place_of_a_good_one(tmp_path, make_model, make_batches):
-    batches = make_batches()
-    error = At(3, lambda: setattr(batches, "position", "lost"))  # The next fetch fails.
-    with pytest.raises(ValueError, match="seed"):
-        run_training(make_model(), batches, tmp_path, hooks=[error])
-    # The update of step 4 was done with the batch fetched before; it is whole and saved.
+    batches = (raise_error(ValueError("broken")) if n == 4 else b for n, b in enumerate(make_batches()))
+    with pytest.raises(ValueError, match="broken"):
+        run_training(make_model(), batches, tmp_path)
+    # However far ahead was fetched: the updates before it are done and saved.
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
+
+
+def test_too_many_skipped_updates_stop_the_run(tmp_path, make_model, make_batches, caplog):
+    """It says which examples they were, and can go on after them."""
+
+    class Broken(type(make_batches())):
+        def __next__(self):
+            batch = super().__next__()
+            ids = [f"batch {self.position} row {row}".encode() for row in range(4)]
+            if self.position in (3, 6, 7, 8):
+                batch["inputs"][2] = np.nan
+            return batch | {"example_ids": np.array(ids, object)}
+
+    guards = GuardConfig(max_skipped_in_a_row=3)
+    message = (
+        r"3 updates in a row were skipped up to step 8, .* \(GuardConfig.max_skipped_in_a_row = 3\); "
+        "the last batch held batch 8 row 0, batch 8 row 1, batch 8 row 2, batch 8 row 3. Look at"
+    )
+    with pytest.raises(TooManySkippedUpdatesError, match=message):
+        run_training(make_model(), Broken(), tmp_path, guards=guards)
+    incidents = [json.loads(line) for line in (tmp_path / "incidents.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["kind"], line["loss"]) for line in incidents] == [
+        (step, "skipped", "nan") for step in (3, 6, 7, 8)
+    ]
+    assert incidents[0]["example_ids"] == [f"batch 3 row {row}" for row in range(4)]
+    warnings = [record.getMessage() for record in caplog.records if "was skipped" in record.getMessage()]
+    assert [text.split()[1] for text in warnings] == ["3", "6", "7", "8"]
+    state = run_training(make_model(), Broken(), tmp_path, guards=guards)
+    assert (int(state.step), int(state.skipped_steps)) == (12, 4)
+    # Incidents of steps that are kept are.
+    assert len((tmp_path / "incidents.jsonl").read_text().splitlines()) == 4

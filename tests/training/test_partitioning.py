@@ -1,18 +1,12 @@
-"""Meshes and rules; losses on simulated devices equal those on one."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Meshes and rules. Runs on several devices are in `test_meshes.py`."""
 
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from mt3.training.optimizers import OptimizerConfig, build_optimizer
-from mt3.training.partitioning import MeshConfig, Partitioner, make_mesh
+from mt3.training.partitioning import MESH_AXES, MESHES, MeshConfig, Partitioner, batch_shards, make_mesh
 from mt3.training.step import init_state
 
 
@@ -44,8 +38,54 @@ def test_first_free_rule_wins(partitioner):
 
 
 def test_unknown_axis_is_named(partitioner):
-    with pytest.raises(ValueError, match=r"no rule for the logical axes heads.*batch, vocab"):
-        partitioner.sharding("heads")
+    with pytest.raises(ValueError, match=r"no rule for the logical axes channels.*batch, vocab"):
+        partitioner.sharding("channels")
+
+
+def test_rules_for_an_axis_that_no_mesh_has(partitioner):
+    with pytest.raises(ValueError, match=r"the mesh axis 'tensor': there are data, fsdp, model"):
+        Partitioner(partitioner.mesh, (("mlp", "tensor"),))
+
+
+def test_names_of_meshes():
+    assert list(MESHES) == ["single", "data", "fsdp", "fsdp+model"]
+    for name in ("single", "data", "fsdp"):
+        assert make_mesh(name, jax.devices()[:1]).size == 1
+    # Two devices of a kind; the mesh uses one.
+    assert make_mesh("single", jax.devices()[:1] * 2).size == 1
+    with pytest.raises(ValueError, match="model=2 does not fit 1 devices"):
+        make_mesh("fsdp+model", jax.devices()[:1])
+    with pytest.raises(ValueError, match=r"mesh is 'tpu': choose one of single, data, fsdp, fsdp\+model"):
+        make_mesh("tpu")
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"),
+    [
+        ([[[0]], [[0]], [[1]], [[1]]], {0: (0, 2), 1: (1, 2)}),
+        # Processes in another order than devices.
+        ([[[1, 1], [1, 1]], [[0, 0], [0, 0]]], {0: (1, 2), 1: (0, 2)}),
+        ([[[0, 0], [1, 1]], [[0, 0], [1, 1]]], {0: (0, 2), 1: (1, 2)}),
+        # The model axis goes over two processes, which read the same.
+        ([[[0, 1], [2, 3]]], {0: (0, 2), 1: (0, 2), 2: (1, 2), 3: (1, 2)}),
+        ([[[0, 1]]], {0: (0, 1), 1: (0, 1)}),
+    ],
+)
+def test_processes_share_batches_as_their_devices_do(processes, expected):
+    assert batch_shards(np.array(processes), ("data", "fsdp")) == expected
+
+
+def test_processes_with_overlapping_parts_are_refused():
+    with pytest.raises(ValueError, match="overlap: let the model axis divide"):
+        batch_shards(np.array([[[0, 0, 1]], [[1, 2, 2]]]), ("data", "fsdp"))
+
+
+def test_parameter_that_does_not_divide_is_named(make_model):
+    optimizer = build_optimizer(OptimizerConfig())
+    shapes = jax.eval_shape(lambda: init_state(make_model(), optimizer, jax.random.key(0)))
+    two_ways = Partitioner(AbstractMesh((1, 1, 2), MESH_AXES))
+    with pytest.raises(ValueError, match=r"parameter \w+/\w+ has 11 entries along 'vocab'.*among 2 devices"):
+        two_ways.state_shardings(shapes, make_model().logical_axes(), optimizer)
 
 
 def test_batch_keeps_its_values(partitioner, make_batches):
@@ -84,71 +124,3 @@ def test_nothing_is_cut_without_axis_names(partitioner, make_model):
     shapes = jax.eval_shape(lambda: init_state(make_model(), optimizer, jax.random.key(0)))
     for sharding in jax.tree.leaves(partitioner.state_shardings(shapes, None, optimizer)):
         assert sharding.spec == PartitionSpec()
-
-
-CONFTEST = str(Path(__file__).with_name("conftest.py"))
-PROGRAM = """
-import importlib.util, json, sys
-import jax
-from mt3.training.hooks import Hook
-from mt3.training.loop import train
-from mt3.training.optimizers import OptimizerConfig
-from mt3.training.partitioning import MeshConfig
-
-source = importlib.util.spec_from_file_location("conftest", sys.argv[1])
-conftest = sys.modules["conftest"] = importlib.util.module_from_spec(source)
-source.loader.exec_module(conftest)
-conftest.VOCABULARY = 12  # Divides among devices.
-
-class Losses(Hook):
-    def __init__(self):
-        self.values = []
-    def on_step(self, run):
-        self.values.append(float(run.metrics["loss"]))
-
-def losses(mesh, parts):
-    hook = Losses()
-    train(
-        conftest.TinyModel(conftest.TinySpec(dropout_rate=0.2 if parts == 1 else 0.0)),
-        conftest.TinyBatches(batch_size=8), num_steps=5, run_dir=f"{sys.argv[2]}/{mesh}{parts}",
-        optimizer=OptimizerConfig(learning_rate=0.05, accumulation_steps=parts),
-        mesh=mesh, hooks=[hook], progress=False, tensorboard=False,
-    )
-    return hook.values
-
-assert len(jax.devices()) == DEVICES
-print(json.dumps([losses(mesh, 1) + losses(mesh, 2) for mesh in (MESHES,)]))
-"""
-
-
-@pytest.mark.slow
-def test_simulated_devices_agree_with_one(tmp_path):
-    """Losses of a run on four CPU devices, cut in three ways, and on one."""
-    meshes = "MeshConfig(), MeshConfig(data=1, fsdp=4), MeshConfig(data=1, fsdp=2, model=2)"
-
-    def losses(devices: int) -> list[list[float]]:
-        configs = meshes if devices == 4 else "MeshConfig()"
-        result = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                PROGRAM.replace("DEVICES", str(devices)).replace("MESHES", configs),
-                CONFTEST,
-                str(tmp_path / str(devices)),
-            ],
-            env=os.environ
-            | {
-                "JAX_PLATFORMS": "cpu",
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
-        return json.loads(result.stdout.splitlines()[-1])
-
-    [one] = losses(1)
-    for several in losses(4):
-        np.testing.assert_allclose(several, one, rtol=1e-5)

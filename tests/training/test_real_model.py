@@ -1,11 +1,13 @@
 """Training of the actual model: it learns, resumes, and is read back for inference."""
 
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from mt3.data.batches import trim_to_bucket
 from mt3.models.checkpoints import read_params, read_spec
 from mt3.models.model import ModelSpec, TranscriptionModel
 from mt3.models.transformer import TransformerConfig
@@ -13,7 +15,7 @@ from mt3.training.checkpoints import CheckpointConfig
 from mt3.training.loop import train
 from mt3.training.optimizers import OptimizerConfig, build_optimizer
 from mt3.training.partitioning import Partitioner, make_mesh
-from mt3.training.step import init_state, mean_loss, train_step
+from mt3.training.step import init_state, jit_train_step, mean_loss, train_step
 
 INPUT_FRAMES = 8
 
@@ -148,3 +150,30 @@ def test_step_of_the_published_model_can_be_traced():
     )
     assert set(metrics) == {"loss", "z_loss", "accuracy", "tokens", "gradient_norm", "skipped_steps"}
     assert all(leaf.shape == () and leaf.dtype == np.float32 for leaf in metrics.values())
+
+
+def test_buckets_change_what_a_step_costs_and_not_what_it_does(model):
+    """Padding beyond the longest target of a batch counts for nothing, in loss and gradients."""
+    network = dataclasses.replace(model.spec.network, dropout_rate=0.0)
+    model = TranscriptionModel(dataclasses.replace(model.spec, network=network))
+    optimizer = build_optimizer(OptimizerConfig(name="adamw"))
+    full = next(Batches())
+    full = {
+        name: np.pad(value, [(0, 0), (0, 300)]) if value.ndim == 2 else value for name, value in full.items()
+    }
+    cut = trim_to_bucket(full, (12, 20, 312))
+    assert cut["decoder_target_tokens"].shape[1] == 12
+
+    step = jit_train_step(model=model, optimizer=optimizer)
+    ends = []
+    for batch in (full, cut):
+        state = init_state(model, optimizer, jax.random.key(0))
+        losses = []
+        for _ in range(3):
+            state, metrics = step(state, batch)
+            losses.append(float(metrics["loss"]))
+        ends.append((losses, state.params))
+
+    (full_losses, full_params), (cut_losses, cut_params) = ends
+    np.testing.assert_allclose(cut_losses, full_losses, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), cut_params, full_params)
