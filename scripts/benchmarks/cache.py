@@ -28,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from music import PROGRAMS, random_notes
 
 from mt3.data import parallel
 from mt3.data.cache import cache_chunks
@@ -41,7 +42,6 @@ from mt3.symbolic.vocabularies import VocabularyConfig
 
 SAMPLE_RATE = 16000
 HOP_SAMPLES = 128
-PROGRAMS = (0, 24, 32, 40, 48, 56)  # and drums
 NOTES_PER_SECOND = 30
 REQUIRED = 600
 PUBLISHED = 177
@@ -125,23 +125,9 @@ def make_dataset(directory: str, num_pieces: int, seconds: float) -> None:
     with RecordWriter(directory, "slakh", "train", num_shards=4) as writer:
         for index in range(num_pieces):
             rng = np.random.default_rng(index)
-            notes = random_notes(rng, seconds)
+            notes = random_notes(rng, seconds, NOTES_PER_SECOND)
             audio = EncodedAudio.encode(play(notes, seconds), SAMPLE_RATE)
             writer.write(Recording(f"piece{index}", notes, audio, "slakh", "train"))
-
-
-def random_notes(rng: np.random.Generator, seconds: float) -> Notes:
-    count = int(seconds * NOTES_PER_SECOND)
-    onset_seconds = rng.uniform(0, seconds - 1, count)
-    is_drum = rng.random(count) < 0.2
-    return Notes(
-        onset_seconds,
-        onset_seconds + rng.uniform(0.05, 0.8, count),
-        np.where(is_drum, rng.integers(35, 55, count), rng.integers(30, 90, count)),
-        rng.integers(1, 128, count),
-        np.where(is_drum, 0, rng.choice(PROGRAMS, count)),
-        is_drum,
-    )
 
 
 def play(notes: Notes, seconds: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Times the training input path after the cache, in examples per second per core.
 
-Makes a temporary dataset (noise, and random notes: 7 programs, 30 notes a
+Makes a temporary dataset (noise, and random notes: 6 programs and drums, 30 a
 second), caches its chunks as TFRecords, and reads batches back through the same
 `SeqioBatches` that training uses: 256 frames, 1024 targets. Each figure comes
 from processes of their own that are bound to one core (and to two) before
@@ -23,17 +23,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+from music import PROGRAMS, random_notes
 
 from mt3.data.cache import cache_chunks
 from mt3.data.preprocessors import CHUNK_FRAMES
 from mt3.data.record_writer import RecordWriter
 from mt3.data.recordings import EncodedAudio, Recording
 from mt3.models.model import ModelSpec
-from mt3.symbolic.notes import Notes
 from mt3.symbolic.tokenizer import Tokenizer
 from mt3.symbolic.vocabularies import VocabularyConfig
 
-PROGRAMS = (0, 24, 32, 40, 48, 56, 80)
 NOTES_PER_SECOND = 30
 SECONDS_PER_RECORDING = 16 * CHUNK_FRAMES / 125
 BATCH_SIZE = 32
@@ -68,7 +67,7 @@ def report(directory: str, arguments: argparse.Namespace) -> None:
     size = sum(path.stat().st_size for path in Path(directory, "cache").rglob("*") if path.is_file())
     print(
         f"{arguments.recordings * 16} cached chunks of 16 s, {size / 1e6:.0f} MB; {NOTES_PER_SECOND} notes "
-        f"a second of {len(PROGRAMS)} programs; 256 frames, 1024 targets, batches of {BATCH_SIZE}; "
+        f"a second of {len(PROGRAMS)} programs and drums; 256 frames, 1024 targets, batches of {BATCH_SIZE}; "
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
     for max_examples in arguments.mixes:
@@ -112,22 +111,16 @@ def make_dataset(directory: str, num_recordings: int) -> None:
             rng = np.random.default_rng(index)
             samples = rng.uniform(-0.3, 0.3, int(SECONDS_PER_RECORDING * 16000)).astype(np.float32)
             audio = EncodedAudio.encode(samples, 16000, "pcm16")
-            writer.write(Recording(f"noise{index}", random_notes(rng), audio, "synth", "train"))
+            writer.write(
+                Recording(
+                    f"noise{index}",
+                    random_notes(rng, SECONDS_PER_RECORDING, NOTES_PER_SECOND),
+                    audio,
+                    "synth",
+                    "train",
+                )
+            )
     cache_chunks(directory, Path(directory, "cache"), num_shards=16)
-
-
-def random_notes(rng: np.random.Generator) -> Notes:
-    count = int(SECONDS_PER_RECORDING * NOTES_PER_SECOND)
-    onset_seconds = rng.uniform(0, SECONDS_PER_RECORDING, count)
-    is_drum = rng.random(count) < 0.2
-    return Notes(
-        onset_seconds,
-        onset_seconds + rng.uniform(0.05, 0.8, count),
-        np.where(is_drum, rng.integers(35, 55, count), rng.integers(30, 90, count)),
-        rng.integers(1, 128, count),
-        np.where(is_drum, 0, rng.choice(PROGRAMS, count)),
-        is_drum,
-    )
 
 
 def measure(directory: str, cores: int, max_examples: int, arguments: argparse.Namespace) -> None:

@@ -37,6 +37,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from music import random_notes
 
 from mt3.data.batches import make_batch
 from mt3.data.cache import cache_chunks
@@ -71,7 +72,6 @@ VARIANTS = {
 }
 FRAMES = 256
 TOKENIZER = Tokenizer(VocabularyConfig(num_velocity_bins=1, program_granularity="full"))
-PROGRAMS = (0, 24, 32, 40, 48, 56)  # and drums
 
 
 def main() -> None:
@@ -302,20 +302,6 @@ def pieces_of(midi: Path | None) -> Iterable[Notes]:
         names = sorted(name for name in archive.namelist() if name.lower().endswith(".mid"))
         contents = (archive.read(name) for name in names)
     return (read_midi(content) for content in contents)
-
-
-def random_notes(rng: np.random.Generator, seconds: float, notes_per_second: float) -> Notes:
-    count = int(seconds * notes_per_second)
-    onset_seconds = rng.uniform(0, seconds - 1, count)
-    is_drum = rng.random(count) < 0.2
-    return Notes(
-        onset_seconds,
-        onset_seconds + rng.uniform(0.05, 0.8, count),
-        np.where(is_drum, rng.integers(35, 55, count), rng.integers(30, 90, count)),
-        rng.integers(1, 128, count),
-        np.where(is_drum, 0, rng.choice(PROGRAMS, count)),
-        is_drum,
-    )
 
 
 # --- input ---
