@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 
 from mt3.cli.messages import show_only_errors, show_progress_as_lines
@@ -17,6 +18,8 @@ def start_jax() -> None:
 
     jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # Of a full disk, those hear who write what cannot be made again.
+    warnings.filterwarnings("ignore", "Error (writing|reading) persistent compilation cache", UserWarning)
 
 
 def quiet_tensorflow() -> None:

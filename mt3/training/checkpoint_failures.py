@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,16 @@ from typing import Any
 _STORAGE_STATUS = re.compile(
     r"(RESOURCE_EXHAUSTED|UNAVAILABLE|INTERNAL|PERMISSION_DENIED|DATA_LOSS|UNKNOWN|ABORTED|NOT_FOUND"
     r"|FAILED_PRECONDITION|INVALID_ARGUMENT|OUT_OF_RANGE|DEADLINE_EXCEEDED): "
+)
+# What the operating system says.
+_SYSTEM_WORDS = re.compile(
+    "|".join(
+        os.strerror(number)
+        for number in (
+            *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+            *(errno.ENOENT, errno.ENOTDIR, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT),
+        )
+    )
 )
 
 
@@ -30,10 +41,10 @@ def reason(error: Exception) -> str:
     """The cause of a failure in a few words, on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = str(error) or type(error).__name__
-    # TensorStore nests its messages; the operating system's own words come last.
-    system = re.search(r": ([^:\[\]]+) \[os_error_code", text)
-    return system.group(1) if system else " ".join(text.split())[:300]
+    text = " ".join(str(error).split()) or type(error).__name__
+    # TensorStore nests its messages; the operating system's own words are deep within.
+    system = _SYSTEM_WORDS.search(text)
+    return system.group(0) if system else text[:300]
 
 
 def remedy(error: Exception) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mt3.cli import configuration
+from mt3.cli.runs import TrainingRun
 from mt3.data.stream import SyntheticStream
 from mt3.models.checkpoints import read_params
 
@@ -35,21 +36,24 @@ import sys
 absent = ("tensorflow", "seqio", "note_seq", "apache_beam", "tensorflow_datasets")
 sys.modules |= dict.fromkeys(absent)  # importing them fails
 """
-# Files cannot grow beyond 20 kB from the time on when the fourth batch is made.
+# Files cannot grow beyond 1 kB once the first checkpoint is written; JAX compiles again, and cannot keep it.
 DISK_THAT_FILLS_UP = """
-import resource
-from mt3.data.stream import SyntheticStream
+import logging, resource
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+from mt3.training.checkpoints import Checkpoints
 
-made, count = SyntheticStream.__next__, 0
+logging.getLogger().handlers.clear()  # which libraries have put there, as the command was not there yet
+save = Checkpoints.save
 
-def next_batch(self):
-    global count
-    count += 1
-    if count == 4:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-    return made(self)
+def save_and_fill_up(self, *args):
+    save(self, *args)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
+    jax.config.update("jax_compilation_cache_dir", jax.config.jax_compilation_cache_dir + "-empty")
+    compilation_cache.reset_cache()
+    jax.clear_caches()
 
-SyntheticStream.__next__ = next_batch
+Checkpoints.save = save_and_fill_up
 """
 
 
@@ -203,6 +207,25 @@ def test_stopped_by_a_signal_and_resumed_as_if_it_had_not_been(mt3, tiny, tmp_pa
         np.testing.assert_array_equal,
         *(jax.device_get(read_params(tmp_path / name)) for name in ("whole", "stopped")),
     )
+
+
+def test_stopped_before_there_is_anything_to_save(mt3, tiny, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(TrainingRun, "open_batches", lambda run: os.kill(os.getpid(), signal.SIGTERM))
+    assert mt3("train", "--gin_file", tiny, "--run-dir", tmp_path / "run").code == 75
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+def test_limits_of_skipped_updates_are_set_in_gin(mt3, tiny, tmp_path):
+    """With this weight, no loss is a number."""
+    error = mt3(
+        *("train", "--gin_file", tiny, "--run-dir", tmp_path / "run", "--gin.TrainingRun.num_steps=9"),
+        *("--gin.TrainingRun.guards=@GuardConfig()", "--gin.GuardConfig.max_skipped_in_a_row=2"),
+        "--gin.TrainingRun.z_loss=1e38",
+    ).error()
+    assert "2 updates in a row were skipped up to step 2" in error
+    assert re.search(r"the last batch held tune\.mid \(clip 0-0\)@\d\.\d{3}s, tune\.mid \(clip 0-0\)@", error), error
 
 
 @pytest.mark.slow
