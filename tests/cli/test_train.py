@@ -225,7 +225,9 @@ def test_limits_of_skipped_updates_are_set_in_gin(mt3, tiny, tmp_path):
         "--gin.TrainingRun.z_loss=1e38",
     ).error()
     assert "2 updates in a row were skipped up to step 2" in error
-    assert re.search(r"the last batch held tune\.mid \(clip 0-0\)@\d\.\d{3}s, tune\.mid \(clip 0-0\)@", error), error
+    assert re.search(
+        r"the last batch held tune\.mid \(clip 0-0\)@\d\.\d{3}s, tune\.mid \(clip 0-0\)@", error
+    ), error
 
 
 @pytest.mark.slow
