@@ -39,8 +39,8 @@ class ComputeConfig:
         each: compiles faster, at the price of a second copy of their parameters
         while a step runs.
       remat: a name of `REMAT_POLICIES`: what is computed again in the backward
-        pass, layer by layer, instead of being kept. On CPUs, XLA undoes it unless
-        layers are scanned.
+        pass, layer by layer, instead of being kept. On CPUs it saves little
+        unless layers are scanned.
       attention: a name of `mt3.models.layers.ATTENTION`.
     """
 

@@ -184,7 +184,7 @@ def train(
         ]
         count_flops = model.training_flops if isinstance(model, CountsFlops) else None
         with Prefetch(batches, partitioner, most=num_steps - step) as prefetch:
-            _run_to_end(run, step_function, prefetch, count_flops, stop)
+            _run_to_end(run, lambda: _update(run, step_function, prefetch, count_flops, stop))
     if stop.signum is not None and run.step < run.num_steps:
         raise TrainingInterrupted(run.step, stop.signum, run_dir)
     return run.state
@@ -263,18 +263,12 @@ def _changed_fields(old: Any, new: Any, name: str = "") -> list[str]:
     return [] if old == new else [f"{name} was {old!r} and is {new!r}"]
 
 
-def _run_to_end(
-    run: Run,
-    step_function: StepFunction,
-    prefetch: Prefetch,
-    count_flops: Callable[[Batch], float] | None,
-    stop: _Stop,
-) -> None:
-    """Hooks and updates until the end or a signal."""
+def _run_to_end(run: Run, update: Callable[[], None]) -> None:
+    """Hooks around the updates; what ends them, an exception too, ends the hooks."""
     try:
         for hook in run.hooks:
             hook.on_start(run)
-        _update(run, step_function, prefetch, count_flops, stop)
+        update()
     except BaseException as error:
         multihost.report_failure(error)
         if jax.process_count() > 1:  # A checkpoint is written by all processes or by none.
@@ -293,6 +287,8 @@ def _update(
     count_flops: Callable[[Batch], float] | None,
     stop: _Stop,
 ) -> None:
+    """Updates until the end or a signal, each followed by the hooks."""
+
     def devices_are_busy() -> bool:
         metrics: Any = run.metrics.values()
         return not all(metric.is_ready() for metric in metrics)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 # Dense products of bfloat16 (float16 where there is none) with float32 sums, in operations a second,
-# of what JAX calls a device: a chip, or half of one (TPU v2 and v3). From the vendors' data sheets:
-# NVIDIA's of each product, without sparsity; cloud.google.com/tpu/docs/system-architecture-tpu-vm.
+# of what JAX calls a device: a chip, or half of one (TPU v2 and v3). As vendors are known to state them,
+# without sparsity; not compared with their sheets, which whoever publishes a figure should do.
 # The first name that a device's kind contains counts.
 PEAK_FLOPS_PER_SECOND: Mapping[str, float] = {
     "B200": 2250e12,

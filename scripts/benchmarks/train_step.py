@@ -342,7 +342,7 @@ def run(network: str, batch_size: int, directory: str, arguments: argparse.Names
         data_dir=directory,
         cache_dir=str(Path(directory, "cache")),
         max_examples_per_mix=arguments.mix,
-        target_buckets=tuple(sorted(arguments.tokens)) if max(arguments.tokens) == 1024 else (),
+        target_buckets=tuple(sorted({*arguments.tokens, model.spec.max_target_tokens})),
     )
     run_dir = Path(directory, "run")
     with batches:
