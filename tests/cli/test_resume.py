@@ -18,7 +18,7 @@ import pytest
 from mt3.cli.train import RESUMABLE_EXIT_CODE
 from mt3.data.record_writer import RecordWriter
 from mt3.data.recordings import EncodedAudio, Recording
-from mt3.models.checkpoints import read_params
+from mt3.models.checkpoints import checkpoint_steps, read_params
 from mt3.symbolic.notes import Notes
 
 NUM_STEPS = 60
@@ -136,10 +136,13 @@ class Command:
         assert self.wait() == 0, run_dir.with_suffix(".log").read_text()
 
     def train_until(self, step, signum, extra_seconds, run_dir, *arguments):
-        """Sends the signal some time after an update that was not there before; for 0, after the start."""
+        """Sends the signal some time after an update that was not there before; for 0, after the start.
+
+        Any update comes with a checkpoint to go on from: without one a run has nothing to resume.
+        """
         process = self.start(run_dir, *arguments)
         end_seconds = time.monotonic() + 300
-        while max(losses(run_dir), default=0) < step:
+        while step and not (max(losses(run_dir), default=0) >= step and checkpoint_steps(run_dir)):
             assert time.monotonic() < end_seconds, run_dir.with_suffix(".log").read_text()
             time.sleep(0.002)
         time.sleep(extra_seconds)
