@@ -92,19 +92,9 @@ def loss_weights(targets: np.ndarray) -> np.ndarray:
     return (targets != PAD_ID).astype(np.float32)
 
 
-def bucket_length(num_tokens: int, buckets: Sequence[int]) -> int:
-    """The smallest bucket that holds `num_tokens`.
-
-    Raises:
-      ValueError: when none does.
-    """
-    fitting = [length for length in buckets if length >= num_tokens]
-    if not fitting:
-        raise ValueError(
-            f"{num_tokens} target tokens fit none of the buckets {tuple(buckets)}; "
-            "the largest bucket must be max_target_tokens."
-        )
-    return min(fitting)
+def bucket_length(num_tokens: int, buckets: Sequence[int], max_tokens: int) -> int:
+    """The smallest bucket that holds `num_tokens`; `max_tokens` where that is less, or none does."""
+    return min((length for length in (*buckets, max_tokens) if length >= num_tokens), default=max_tokens)
 
 
 def trim_to_bucket(batch: Mapping[str, np.ndarray], buckets: Sequence[int]) -> dict[str, np.ndarray]:
@@ -115,10 +105,11 @@ def trim_to_bucket(batch: Mapping[str, np.ndarray], buckets: Sequence[int]) -> d
 
     Args:
       batch: a batch with the features of `TARGET_FEATURES` [batch, tokens].
-      buckets: allowed lengths; the largest holds every target.
+      buckets: allowed lengths, beside that of the axis.
     """
-    used = np.flatnonzero((batch["decoder_target_tokens"] != PAD_ID).any(axis=0))
-    length = bucket_length(int(used[-1]) + 1 if len(used) else 0, buckets)
+    is_used = (batch["decoder_target_tokens"] != PAD_ID).any(axis=0)
+    used = np.flatnonzero(is_used)
+    length = bucket_length(int(used[-1]) + 1 if len(used) else 0, buckets, len(is_used))
     return {name: value[:, :length] if name in TARGET_FEATURES else value for name, value in batch.items()}
 
 
@@ -144,7 +135,7 @@ def make_batch(
         `example_id`, bytes.
       input_frames: frames of `inputs` in the batch.
       max_target_tokens: tokens of the targets in the batch.
-      target_buckets: if given, the lengths among which the target axis is cut.
+      target_buckets: shorter lengths that the target axis may be cut to.
 
     Returns:
       `inputs` float32 [batch, input_frames, features], `decoder_input_tokens`

@@ -119,12 +119,6 @@ class SeqioBatches(Iterator[Batch]):
             )
         if not 0 <= self.shard_index < self.num_shards:
             raise ValueError(f"shard_index is {self.shard_index}; it must be in 0..{self.num_shards - 1}.")
-        bound = self.spec.max_target_tokens
-        if self.target_buckets and max(self.target_buckets) != bound:
-            raise ValueError(
-                f"target_buckets are {tuple(self.target_buckets)}; "
-                f"the largest must be max_target_tokens, {bound}."
-            )
 
     def __next__(self) -> Batch:
         if self._batches_per_leg is not None and self._taken >= self._batches_per_leg:
