@@ -1,10 +1,11 @@
-"""How a test session ends, and the checkpoint that T5X itself has written."""
+"""How a test session ends, simulated devices, and the checkpoint that T5X itself has written."""
 
 import os
 import sys
 import tarfile
 from pathlib import Path
 
+import jax
 import pytest
 
 _STATUS = pytest.StashKey[int]()
@@ -26,6 +27,21 @@ def pytest_unconfigure(config):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(config.stash[_STATUS])
+
+
+@pytest.fixture(scope="session")
+def cpu_devices():
+    """Number of CPU devices -> environment of a process that has so many, and compiles in haste."""
+    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    # Later ones end the process because of flags that they do not know.
+    if jax.__version_info__ < (0, 11):
+        flags += " --xla_cpu_use_fusion_emitters=false"
+
+    def environment(number):
+        all_flags = f"{flags} --xla_force_host_platform_device_count={number}"
+        return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": all_flags}
+
+    return environment
 
 
 @pytest.fixture(scope="session")

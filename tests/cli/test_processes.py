@@ -1,7 +1,6 @@
 """`mt3 train` in two processes on this machine, as several hosts would run it."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,12 +13,6 @@ from mt3.data.cache import cache_chunks
 from mt3.data.record_writer import RecordWriter
 from mt3.data.recordings import EncodedAudio, Recording
 from mt3.symbolic.notes import Notes
-
-# One device each. Most of the time is compilation; what comes out need not be fast.
-XLA_FLAGS = (
-    "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
-)
 
 # The command in a process that writes down the examples of its batches.
 COMMAND = """
@@ -52,7 +45,7 @@ SyntheticStream.__next__ = next_batch
 """
 
 
-def in_two_processes(program, *arguments, num_processes=2):
+def in_two_processes(environment, program, *arguments, num_processes=2):
     """Exit code, standard output and standard error of each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -61,7 +54,7 @@ def in_two_processes(program, *arguments, num_processes=2):
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, *common, f"--process-index={index}"],
-            env=os.environ | {"XLA_FLAGS": XLA_FLAGS},
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -90,11 +83,12 @@ def recordings(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_example_of_an_epoch_is_read_once(tiny, recordings, tmp_path):
+def test_every_example_of_an_epoch_is_read_once(cpu_devices, tiny, recordings, tmp_path):
     """From the cache; the parts are not of one size, and end after different numbers of batches."""
     data, cache = recordings
     run_dir = tmp_path / "run"
     outcomes = in_two_processes(
+        cpu_devices(1),
         COMMAND,
         *("--gin_file", tiny, "--gin_file", "parts/seqio.gin", "--run-dir", run_dir, "--mesh", "fsdp"),
         *("--gin.TASK='synth_notes_ties_ms1_vb1_train'", f"--gin.DATA_DIR='{data}'", "--gin.BATCH_SIZE=64"),
@@ -138,9 +132,14 @@ def test_every_example_of_an_epoch_is_read_once(tiny, recordings, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_ends_the_other(tiny, tmp_path):
+def test_a_process_that_fails_ends_the_other(cpu_devices, tiny, tmp_path):
     outcomes = in_two_processes(
-        f"{FAILING}\nfrom mt3.cli.main import main\nmain()", "--gin_file", tiny, "--run-dir", tmp_path / "run"
+        cpu_devices(1),
+        f"{FAILING}\nfrom mt3.cli.main import main\nmain()",
+        "--gin_file",
+        tiny,
+        "--run-dir",
+        tmp_path / "run",
     )
     assert [code for code, *_ in outcomes] == [1, 1], outcomes
     errors = [[line for line in err.splitlines() if line.startswith("mt3: error")] for *_, err in outcomes]

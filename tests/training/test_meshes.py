@@ -1,7 +1,6 @@
 """Runs on eight simulated devices and in two processes, compared with one device."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -11,19 +10,12 @@ import numpy as np
 import pytest
 
 PROGRAM = Path(__file__).with_name("mesh_program.py")
-# Most of the time is compilation; what comes out need not be fast.
-COMPILE_FAST = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false"
-)
 
 
-def start(num_devices, *arguments):
-    flags = f"{COMPILE_FAST} --xla_force_host_platform_device_count={num_devices}"
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(Path(__file__).parents[2])}
+def start(environment, *arguments):
     return subprocess.Popen(
         [sys.executable, PROGRAM, *map(str, arguments)],
-        env=os.environ | environment,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -37,8 +29,8 @@ def result(process):
 
 
 @pytest.fixture(scope="module")
-def on_eight_devices(tmp_path_factory):
-    return result(start(8, "eight_devices", tmp_path_factory.mktemp("runs")))
+def on_eight_devices(cpu_devices, tmp_path_factory):
+    return result(start(cpu_devices(8), "eight_devices", tmp_path_factory.mktemp("runs")))
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +79,12 @@ def test_parameters_and_optimizer_are_cut_up(on_eight_devices):
 
 
 @pytest.mark.slow
-def test_two_processes_are_as_good_as_one_device(on_one_device, tmp_path):
+def test_two_processes_are_as_good_as_one_device(cpu_devices, on_one_device, tmp_path):
     """A signal to one of them stops both after the same update; resumed, they end where one device does."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    processes = [start(2, "process", tmp_path, port, index) for index in range(2)]
+    processes = [start(cpu_devices(2), "process", tmp_path, port, index) for index in range(2)]
     first, second = map(result, processes)
     assert first == second
     assert first["stopped_at"] == 8
