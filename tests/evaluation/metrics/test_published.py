@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mt3.evaluation.metrics import METRICS, Counts, Track, score
 from mt3.symbolic.notes import Notes
 
-GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "metrics.json").read_text())
+GOLDEN = json.loads((pathlib.Path(__file__).parents[2] / "golden" / "metrics.json").read_text())
 EMPTY = Notes.empty()
 
 
