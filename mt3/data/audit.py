@@ -24,6 +24,7 @@ from mt3.data.prepared import choose_datasets
 from mt3.data.records import Recordings, read_recordings
 from mt3.data.sources import SOURCES, find_source
 from mt3.data.tfrecords import RecordError
+from mt3.processes import available_cores
 
 # Recordings that are sent to a worker together.
 _CHUNK_SIZE = 4
@@ -226,7 +227,7 @@ def audit_dataset(
         names = ", ".join(dataset.name for dataset in datasets)
         raise ValueError(f"{directory} holds several datasets; name one of {names}.")
     dataset = datasets[0]
-    workers = parallel.available_cores() if workers is None else workers
+    workers = available_cores() if workers is None else workers
     counts = published_counts_of(dataset.name) if published_counts is None else published_counts
     findings: list[Finding] = []
     lags: list[RecordingLag] = []

@@ -33,6 +33,7 @@ from mt3.data.prepared import DataDirectories, choose_datasets
 from mt3.data.preprocessors import CHUNK_FEATURES, encode_chunk, split_recording
 from mt3.data.records import Recordings, read_recordings
 from mt3.data.tfrecords import encode_example, frame_record
+from mt3.processes import available_cores
 
 # The first version whose caches have true types; seqio reads integers of older ones as 32 bits.
 _SEQIO_FORMAT_VERSION = "0.0.0"
@@ -147,7 +148,7 @@ def cache_chunks(
     ]
     with _unfinished(target) as temporary:
         num_shards = max(1, min(num_shards, manifest.num_chunks))
-        workers = parallel.available_cores() if workers is None else workers
+        workers = available_cores() if workers is None else workers
         with contextlib.closing(_cut(jobs, workers)) as chunks:
             num_chunks = _write_shards(chunks, temporary, split, num_shards, np.random.default_rng(seed))
         _write_descriptions(temporary, split, num_shards, num_chunks)

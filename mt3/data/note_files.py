@@ -1,13 +1,9 @@
 """Note labels as researchers keep them, to `Notes`: MIDI, JAMS and CSV files.
 
 Files may lie in folders or archives. Each reader gives the notes, sorted, and
-how many it left out because they cannot be, by reason: `without_pitch` (no
-number, or a frequency that is none), `out_of_range` (pitch outside 0..127),
-`negative_onset`, `zero_length` (ends where it starts, or before). A file that
-is not what its suffix says is a `NoteFileError` of one line that names it.
-
-JAMS: all annotations of the first namespace of `JAMS_NAMESPACES` that has
-observations, merged; pitches are rounded to the nearest semitone.
+how many it left out because they cannot be, by reason; see
+`mt3.symbolic.note_columns`. A file that is not what its suffix says is a
+`NoteFileError` of one line that names it. JAMS: see `mt3.symbolic.jams_reading`.
 
 CSV: a header line with `onset_seconds`, `offset_seconds`, `pitch` and, if
 wanted, `velocity`, `program` and `is_drum` (0 or 1), in any order; other columns
@@ -20,20 +16,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mt3.data.file_tree import FileRef
 from mt3.symbolic.conversions import MidiError, read_midi
-from mt3.symbolic.notes import Notes
-
-# In order of preference. pitch_midi is how JAMS kept notes before it had note_midi.
-JAMS_NAMESPACES = ("note_midi", "note_hz", "pitch_midi")
+from mt3.symbolic.jams_reading import read_jams
+from mt3.symbolic.note_columns import NoteFileError, ReadNotes, notes_of_columns
 
 # Column of Notes -> names in CSV files.
 _CSV_NAMES: dict[str, tuple[str, ...]] = {
@@ -47,13 +38,6 @@ _CSV_NAMES: dict[str, tuple[str, ...]] = {
 _CSV_REQUIRED = ("onset_seconds", "offset_seconds", "pitch")
 _CSV_DEFAULTS = {"velocity": 0, "is_drum": 0}
 _FLAGS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
-
-# Notes, and how many were left out by reason; reasons without any are absent.
-ReadNotes = tuple[Notes, dict[str, int]]
-
-
-class NoteFileError(ValueError):
-    """A file that does not hold notes in the format that its suffix says; the message names it."""
 
 
 def read_note_file(file: FileRef, *, program: int = 0) -> ReadNotes:
@@ -71,72 +55,6 @@ def read_note_file(file: FileRef, *, program: int = 0) -> ReadNotes:
     if reader is None:
         raise NoteFileError(f"{file}: notes are read from files that end in {', '.join(_READERS)}.")
     return reader(file, program)
-
-
-def read_jams(file: FileRef, *, program: int = 0, namespaces: Sequence[str] = JAMS_NAMESPACES) -> ReadNotes:
-    """The notes of a JAMS file; velocity unknown.
-
-    Args:
-      file: a path or a member of an archive.
-      program: of all notes; JAMS has none.
-      namespaces: that are looked for, the preferred one first.
-
-    Raises:
-      NoteFileError: when it is no JAMS file or has no annotation of notes.
-      OSError: when it cannot be read.
-    """
-    annotations = _jams_annotations(file)
-    wanted = [
-        [annotation for annotation in annotations if annotation.get("namespace") == namespace]
-        for namespace in namespaces
-    ]
-    if not any(wanted):
-        present = sorted({str(annotation.get("namespace")) for annotation in annotations}) or ["nothing"]
-        raise NoteFileError(
-            f"{file} has no notes ({', '.join(namespaces)}); it annotates {', '.join(present)}."
-        )
-    for namespace, found in zip(namespaces, wanted, strict=True):
-        observed = [_observations(file, annotation) for annotation in found]
-        time, duration, value = np.concatenate([np.zeros((0, 3)), *observed]).T
-        if len(time):
-            pitch = pitch_of_hz(value) if namespace.endswith("_hz") else value
-            return notes_of_columns(time, time + duration, pitch, program=program)
-    return Notes.empty(), {}
-
-
-def _jams_annotations(file: FileRef) -> list[dict[str, Any]]:
-    try:
-        document = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise NoteFileError(f"{file} is no JAMS file: it is not JSON ({error}).") from error
-    annotations = document.get("annotations") if isinstance(document, dict) else None
-    if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
-        raise NoteFileError(f'{file} is no JAMS file: it lacks a list "annotations".')
-    return annotations
-
-
-def _observations(file: FileRef, annotation: Mapping[str, Any]) -> np.ndarray:
-    """float64 [num_observations, 3]: time, duration and value (NaN where there is none).
-
-    Observations are kept one by one or, to save space, as an object of lists.
-    """
-    data = annotation.get("data", [])
-    names = ("time", "duration", "value")
-    try:
-        if isinstance(data, dict):
-            rows = list(zip(*(data[name] for name in names), strict=True))
-        else:
-            rows = [tuple(one[name] for name in names) for one in data]
-        observed = np.array(rows, np.float64).reshape(-1, 3)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise NoteFileError(
-            f"{file}: observations of {annotation['namespace']} must have a time, a duration and "
-            f"a value that are numbers ({reason})."
-        ) from error
-    if not np.isfinite(observed[:, :2]).all():
-        raise NoteFileError(f"{file}: an observation of {annotation['namespace']} has no time or duration.")
-    return observed
 
 
 def read_csv(file: FileRef, *, program: int = 0) -> ReadNotes:
@@ -214,50 +132,3 @@ _READERS: dict[str, Callable[[FileRef, int], ReadNotes]] = {
     ".jams": lambda file, program: read_jams(file, program=program),
     ".csv": lambda file, program: read_csv(file, program=program),
 }
-
-
-def pitch_of_hz(frequency_hz: npt.ArrayLike) -> np.ndarray:
-    """float64, MIDI pitch with A4 = 440 Hz; NaN for what is no frequency."""
-    frequency_hz = np.asarray(frequency_hz, np.float64)
-    is_frequency = np.isfinite(frequency_hz) & (frequency_hz > 0)
-    return np.where(is_frequency, 69 + 12 * np.log2(np.where(is_frequency, frequency_hz, 440) / 440), np.nan)
-
-
-def notes_of_columns(
-    onset_seconds: np.ndarray,
-    offset_seconds: np.ndarray,
-    pitch: np.ndarray,
-    velocity: npt.ArrayLike = 0,
-    program: npt.ArrayLike = 0,
-    is_drum: npt.ArrayLike = False,
-) -> ReadNotes:
-    """Notes of what a file gives, without those that cannot be.
-
-    Args:
-      onset_seconds, offset_seconds: float64 [num_notes], finite.
-      pitch: float64 [num_notes], MIDI pitch; NaN where there is none.
-      velocity, program, is_drum: [num_notes], or a scalar for all. Drums get program 0.
-    """
-    semitone = np.rint(pitch)
-    faults = {
-        "without_pitch": ~np.isfinite(semitone),
-        "out_of_range": (semitone < 0) | (semitone > 127),
-        "negative_onset": onset_seconds < 0,
-        "zero_length": offset_seconds <= onset_seconds,
-    }
-    kept = np.ones(len(semitone), np.bool_)
-    dropped = {}
-    for reason, at_fault in faults.items():
-        if count := int(np.sum(kept & at_fault)):
-            dropped[reason] = count
-        kept &= ~at_fault
-    is_drum = np.broadcast_to(is_drum, kept.shape).astype(np.bool_)
-    notes = Notes(
-        onset_seconds=onset_seconds[kept],
-        offset_seconds=offset_seconds[kept],
-        pitch=semitone[kept],
-        velocity=np.broadcast_to(velocity, kept.shape)[kept],
-        program=np.where(is_drum, 0, program)[kept],
-        is_drum=is_drum[kept],
-    )
-    return notes.sorted(), dropped

@@ -28,6 +28,7 @@ from mt3.data.record_writer import finish_split, remove_left_behind
 from mt3.data.recordings import EncodedAudio, Recording
 from mt3.data.shards import SAMPLE_RATE, ShardPart, ShardWriter, finished_part, write_part
 from mt3.data.sources.base import SPLITS, Item, LeftOut, Plan, PlanOptions, Source
+from mt3.processes import available_cores
 
 _MAX_SHARDS = 99999
 _FAILURE_FILE = "failure"
@@ -113,7 +114,7 @@ def prepare(
     Raises:
       ValueError: for input, splits or an output directory that cannot be used.
     """
-    workers = parallel.available_cores() if workers is None else workers
+    workers = available_cores() if workers is None else workers
     plan = make_plan(source, config, inputs, output_dir, workers=workers, cache_dir=cache_dir, strict=strict)
     plan = narrow(plan, splits, limit)
     if strict and (faults := [skip for skip in plan.skipped if skip.is_fault]):

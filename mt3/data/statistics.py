@@ -24,6 +24,7 @@ from mt3.data.manifests import count_programs
 from mt3.data.prepared import DataDirectories, PreparedDataset, choose_datasets
 from mt3.data.recordings import EncodedAudio, Recording
 from mt3.data.records import read_recordings
+from mt3.processes import available_cores
 from mt3.symbolic.general_midi import DRUMS_NAME, program_name
 from mt3.symbolic.note_cleaning import trim_overlaps
 from mt3.symbolic.notes import Notes
@@ -237,7 +238,7 @@ def dataset_statistics(
     splits = list(dict.fromkeys(dataset.splits if splits is None else splits))
     sizes = {split: len(read_recordings(directory, split, name=name)) for split in splits}
     if workers is None:
-        workers = parallel.available_cores() if sum(sizes.values()) >= _MIN_RECORDINGS_FOR_WORKERS else 0
+        workers = available_cores() if sum(sizes.values()) >= _MIN_RECORDINGS_FOR_WORKERS else 0
     step = max(1, -(-sum(sizes.values()) // (_JOBS_PER_WORKER * max(1, workers))))
     jobs = [
         _Job(directory, name, split, first, min(first + step, size), tokenizer, segment_frames)

@@ -23,7 +23,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from mt3.data import parallel
 from mt3.data.clips import (
     Batch,
     ClipId,
@@ -38,6 +37,7 @@ from mt3.data.clips import (
 from mt3.data.pieces import Piece, PieceError
 from mt3.data.preprocessors import Chunk, pack_notes, unpack_notes
 from mt3.data.sources.synth import split_pieces
+from mt3.processes import make_executor
 
 __all__ = ["StreamConfig", "StreamCounts", "StreamError", "SyntheticStream", "varied_music"]
 
@@ -136,7 +136,7 @@ class _Workers:
         self._folder = Path(tempfile.mkdtemp(prefix="mt3-stream-"))
         clips = _SpooledClips(config, pieces, self._folder)
         self._spool = clips
-        self._executor = parallel.make_executor(workers, _start_worker, (clips,))
+        self._executor = make_executor(workers, _start_worker, (clips,))
         self._renders: dict[ClipId, Future[None]] = {}
         self._planned: deque[_Planned] = deque()
         self.close = weakref.finalize(self, _shut_down, self._executor, self._folder)

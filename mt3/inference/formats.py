@@ -1,4 +1,4 @@
-"""Notes as files: MIDI, JSON, CSV and NoteSequence, written and read back.
+"""Notes as files: MIDI, JSON, CSV and NoteSequence, written and read back; JAMS, read.
 
 `write_notes` and `read_notes` choose by name or suffix from one table,
 `FORMATS`. JSON, CSV and NoteSequence give back the very notes that were
@@ -14,7 +14,7 @@ The JSON document (version 1)::
 
 The CSV file has a header line with the same names and `is_drum` as 0 or 1.
 In both, velocity, program and is_drum may be missing or, in CSV, blank; they
-then are unknown (0), piano (0) and no drum.
+then are unknown (0), piano (0) and no drum. So they are in JAMS, which lacks them.
 """
 
 from __future__ import annotations
@@ -24,18 +24,21 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from google.protobuf import text_format
 
 from mt3.files import atomic_path
 from mt3.symbolic.conversions import from_note_sequence, read_midi, to_note_sequence, write_midi
+from mt3.symbolic.jams_reading import read_jams
 from mt3.symbolic.notes import COLUMNS, Notes
 
 _JSON_FORMAT = "mt3.notes"
 _JSON_VERSION = 1
+_JSON_NOTE = "{" + ", ".join(f'"{name}": %s' for name in COLUMNS) + "}"
 
 Metadata = Mapping[str, Any]
 
@@ -52,11 +55,12 @@ class NoteFormat:
       suffixes: of file names, lower case; the first is the usual one.
       read: notes of a path.
       write: notes, path and metadata; formats without a place for metadata ignore it.
+        None where the format is only read.
     """
 
     suffixes: tuple[str, ...]
     read: Callable[[Path], Notes]
-    write: Callable[[Notes, Path, Metadata], None]
+    write: Callable[[Notes, Path, Metadata], None] | None
 
     @property
     def suffix(self) -> str:
@@ -72,7 +76,8 @@ def read_notes(path: str | os.PathLike[str], format: str | None = None) -> Notes
       format: a key of `FORMATS`; by default what the suffix says.
 
     Raises:
-      FormatError, MidiError: when the file does not hold what it should (both are `ValueError`s).
+      FormatError, MidiError, NoteFileError: when the file does not hold what it should (all are
+        `ValueError`s).
       OSError: when it cannot be read.
     """
     path = Path(path)
@@ -87,15 +92,18 @@ def write_notes(
     Args:
       notes: in any order.
       path: the file; its folder must exist.
-      format: a key of `FORMATS`; by default what the suffix says.
+      format: one of `WRITTEN_FORMATS`; by default what the suffix says.
       metadata: JSON values to keep beside the notes, where the format can.
 
     Raises:
-      FormatError: for an unknown format or suffix.
+      FormatError: for an unknown format or suffix, or one that is only read.
       ValueError: for notes or metadata that the format cannot hold.
     """
     path = Path(path)
-    writer = FORMATS[format_of(path, format)].write
+    format = format_of(path, format)
+    writer = FORMATS[format].write
+    if writer is None:
+        raise FormatError(f"{path}: {format} is only read; write {', '.join(WRITTEN_FORMATS)}.")
     with atomic_path(path) as temporary:
         writer(notes, temporary, metadata or {})
 
@@ -141,8 +149,12 @@ def read_json(path: Path) -> tuple[Notes, dict[str, Any]]:
 
 def _write_json(notes: Notes, path: Path, metadata: Metadata) -> None:
     head = {"format": _JSON_FORMAT, "version": _JSON_VERSION, "metadata": dict(metadata)}
-    lines = ",\n  ".join(json.dumps(row, allow_nan=False) for row in _rows(notes))
-    # A note a line: as easy to read and to compare as it can be.
+    for name in ("onset_seconds", "offset_seconds"):
+        if not np.isfinite(getattr(notes, name)).all():
+            raise ValueError(f"{name} has values that are not JSON compliant: they must be finite.")
+    # A note a line: as easy to read and to compare as it can be. Put together here: the encoder, called
+    # for each note, takes five times as long.
+    lines = ",\n  ".join(map(_JSON_NOTE.__mod__, _rows(notes, ("false", "true"))))
     text = json.dumps(head, allow_nan=False)[:-1] + ', "notes": [\n  ' + lines + "\n]}\n"
     path.write_text(text, encoding="utf-8")
 
@@ -154,16 +166,16 @@ def _read_csv(path: Path) -> Notes:
             missing = [name for name in COLUMNS if name not in (*(reader.fieldnames or ()), *_DEFAULTS)]
             if missing:
                 raise FormatError(f"{path}: the header line has no {', no '.join(missing)}.")
-            return _parse_rows(path, reader)
+            return _parse_rows(path, list(reader))
     except (UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"{path} is not CSV: {error}.") from error
 
 
 def _write_csv(notes: Notes, path: Path, metadata: Metadata) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "is_drum": int(row["is_drum"])} for row in _rows(notes))
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_rows(notes, (0, 1)))
 
 
 def _read_midi(path: Path) -> Notes:
@@ -176,9 +188,22 @@ def _write_midi(notes: Notes, path: Path, metadata: Metadata) -> None:
 
 def _read_note_sequence(path: Path) -> Notes:
     try:
-        return from_note_sequence(path.read_bytes())
+        return _checked(path, from_note_sequence(path.read_bytes()))
+    except FormatError:
+        raise
     except ValueError as error:
         raise FormatError(f"{path} is not a NoteSequence: {error}") from error
+
+
+def _checked(path: Path, notes: Notes) -> Notes:
+    """`notes`, if they are within MIDI's range, which a NoteSequence need not be."""
+    for name in ("pitch", "velocity", "program"):
+        values = getattr(notes, name)
+        outside = np.flatnonzero((values < 0) | (values > 127))
+        if len(outside):
+            value = values[outside[0]]
+            raise FormatError(f"{path}: {name} of note {outside[0]} is {value}; {_MIDI_NUMBER[1]}.")
+    return notes
 
 
 def _write_note_sequence(notes: Notes, path: Path, metadata: Metadata) -> None:
@@ -192,7 +217,7 @@ def _read_note_sequence_text(path: Path) -> Notes:
         text_format.Parse(path.read_text(encoding="utf-8"), message)
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise FormatError(f"{path} is not a NoteSequence in text form: {error}") from error
-    return from_note_sequence(message)
+    return _checked(path, from_note_sequence(message))
 
 
 def _write_note_sequence_text(notes: Notes, path: Path, metadata: Metadata) -> None:
@@ -205,34 +230,36 @@ FORMATS: dict[str, NoteFormat] = {
     "csv": NoteFormat((".csv",), _read_csv, _write_csv),
     "note_sequence": NoteFormat((".pb",), _read_note_sequence, _write_note_sequence),
     "note_sequence_text": NoteFormat((".pbtxt",), _read_note_sequence_text, _write_note_sequence_text),
+    "jams": NoteFormat((".jams",), lambda path: read_jams(path)[0], None),
 }
 
-
-def _rows(notes: Notes) -> Iterator[dict[str, Any]]:
-    """Each note as a mapping of Python numbers."""
-    columns = [getattr(notes, name).tolist() for name in COLUMNS]
-    return (dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True))
+WRITTEN_FORMATS: tuple[str, ...] = tuple(name for name, entry in FORMATS.items() if entry.write is not None)
 
 
-def _parse_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Notes:
+def _rows(notes: Notes, flags: tuple[Any, Any]) -> Iterator[tuple[Any, ...]]:
+    """Each note as Python numbers in the order of `COLUMNS`; `flags` stand for False and True."""
+    columns = [getattr(notes, name).tolist() for name in COLUMNS[:-1]]
+    return zip(*columns, [flags[is_drum] for is_drum in notes.is_drum.tolist()], strict=True)
+
+
+def _parse_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Notes:
     """Notes of mappings whose values are numbers or their texts.
 
     Raises:
       FormatError: naming the row and column at fault.
     """
-    parsed = []
-    for number, row in enumerate(rows):
-        values = []
-        for name, (parse, needed) in _FIELDS.items():
-            value = row.get(name)
-            if value is None or value == "":
-                value = _DEFAULTS.get(name)
-            try:
-                values.append(parse(value))
-            except (TypeError, ValueError, OverflowError) as error:
-                raise FormatError(f"{path}: {name} of note {number} is {value!r}; {needed}.") from error
-        parsed.append(tuple(values))
-    return Notes.from_rows(parsed)
+    columns = {}
+    for name, (parse, needed) in _FIELDS.items():
+        default = _DEFAULTS.get(name)
+        values = [default if (value := row.get(name)) is None or value == "" else value for row in rows]
+        parsed: list[Any] = []
+        try:
+            parsed.extend(map(parse, values))
+        except (TypeError, ValueError, OverflowError) as error:
+            number = len(parsed)
+            raise FormatError(f"{path}: {name} of note {number} is {values[number]!r}; {needed}.") from error
+        columns[name] = parsed
+    return Notes(**columns)
 
 
 def _parse_seconds(value: Any) -> float:

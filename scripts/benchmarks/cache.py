@@ -30,12 +30,12 @@ from pathlib import Path
 import numpy as np
 from music import PROGRAMS, random_notes
 
-from mt3.data import parallel
 from mt3.data.cache import cache_chunks
 from mt3.data.preprocessors import CHUNK_FEATURES, SegmentConfig, consecutive_segments, decode_chunk
 from mt3.data.record_writer import RecordWriter
 from mt3.data.recordings import EncodedAudio, Recording
 from mt3.data.tfrecords import parse_example, read_tfrecord
+from mt3.processes import available_cores
 from mt3.symbolic.notes import Notes
 from mt3.symbolic.tokenizer import Tokenizer
 from mt3.symbolic.vocabularies import VocabularyConfig
@@ -57,7 +57,7 @@ def main() -> None:
         make_dataset(directory, arguments.pieces, arguments.seconds)
         print(
             f"{arguments.pieces} pieces of {arguments.seconds:g} s, {NOTES_PER_SECOND} notes a second of "
-            f"{len(PROGRAMS)} programs and drums; {parallel.available_cores()} cores, "
+            f"{len(PROGRAMS)} programs and drums; {available_cores()} cores, "
             f"load {os.getloadavg()[0]:.1f}; seconds of audio per second:",
             flush=True,
         )
@@ -76,7 +76,7 @@ def report(directory: str, seconds: float, repeats: int) -> None:
         return rate
 
     alone = measure("(a) records to cached chunks, one process", lambda: make_cache(0))
-    for workers in sorted({2, parallel.available_cores()}):
+    for workers in sorted({2, available_cores()}):
         measure(
             f"    {workers} worker processes",
             lambda workers=workers: make_cache(workers),

@@ -12,10 +12,10 @@ import dataclasses
 import time
 
 from mt3.audio.synthesis import make_synthesizer
-from mt3.data import parallel
 from mt3.data.preprocessors import SegmentConfig
 from mt3.data.sources.synth import split_pieces
 from mt3.data.stream import StreamConfig, SyntheticStream, varied_music
+from mt3.processes import available_cores
 from mt3.symbolic.tokenizer import Tokenizer
 from mt3.symbolic.vocabularies import VocabularyConfig
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workers", type=int, default=parallel.available_cores(), help="0: in this process")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="0: in this process")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--collections", nargs="+", default=["bach_chorales"])
     parser.add_argument("--batch_size", type=int, default=32)

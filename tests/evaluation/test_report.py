@@ -41,3 +41,23 @@ def test_what_was_not_scored_is_said():
     assert describe(RESULT) == (
         "recordings scored: 1, skipped: 1; events invalid: 2, dropped: 1\nskipped b: b.wav is empty."
     )
+
+
+def test_means_of_several_recordings_stand_with_their_intervals():
+    result = EvaluationResult(
+        tuple(RecordingResult(id, {"Onset F1": value}, 1, 1) for id, value in (("a", 0.25), ("b", 0.75)))
+    )
+    # Of draws of two, the middle 95 % reach from one recording to the other.
+    assert format_table({"system": result, "known": {"Onset F1": 0.5}}, ["Onset F1"]).splitlines()[2] == (
+        "Onset F1  0.500 [0.250, 0.750]  0.500"
+    )
+    assert describe(result).splitlines()[1] == (
+        "[low, high]: 95% bootstrap intervals over recordings of the mean"
+    )
+
+
+def test_the_first_of_many_skipped_are_named():
+    skipped = tuple(Skipped(f"{number}", "lost") for number in range(25))
+    lines = describe(EvaluationResult(RESULT.recordings, skipped)).splitlines()
+    assert lines[1] == "skipped 0: lost"
+    assert lines[20:] == ["skipped 19: lost", "and 5 more skipped"]

@@ -12,6 +12,7 @@ from mt3.files import atomic_path
 from mt3.inference import formats
 from mt3.inference.formats import (
     FORMATS,
+    WRITTEN_FORMATS,
     FormatError,
     format_of,
     read_json,
@@ -42,7 +43,7 @@ _rows = st.builds(
 )
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "midi"])
+@pytest.mark.parametrize("name", [name for name in WRITTEN_FORMATS if name != "midi"])
 @settings(deadline=None, max_examples=25)
 @given(rows=st.lists(_rows, max_size=20))
 def test_notes_come_back_exactly_and_in_order(name, rows, tmp_path_factory):
@@ -62,7 +63,7 @@ def test_midi_comes_back_to_its_ticks(tmp_path):
     assert notes.offset_seconds == pytest.approx(expected.offset_seconds, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITTEN_FORMATS)
 def test_no_notes_come_back_as_none(name, tmp_path):
     path = tmp_path / f"empty{FORMATS[name].suffix}"
     write_notes(Notes.empty(), path)
@@ -104,6 +105,15 @@ def test_what_is_unknown_may_be_missing(tmp_path):
     assert read_notes(path) == Notes.from_rows([(0.5, 1.0, 60, 0, 0, False)])
 
 
+def test_jams_is_read_and_not_written(tmp_path):
+    path = tmp_path / "piece.jams"
+    data = [{"time": 0.5, "duration": 0.25, "value": 60.1}]
+    path.write_text(json.dumps({"annotations": [{"namespace": "note_midi", "data": data}]}))
+    assert read_notes(path) == Notes.from_rows([(0.5, 0.75, 60, 0, 0, False)])
+    with pytest.raises(FormatError, match=r"piece\.jams: jams is only read; write midi, json"):
+        write_notes(NOTES, path)
+
+
 def test_a_format_may_be_named(tmp_path):
     path = tmp_path / "piece.txt"
     write_notes(NOTES, path, "csv")
@@ -142,8 +152,15 @@ def test_unknown_formats_are_named(path, name, tmp_path):
         ),
         ("a.csv", "onset_seconds,offset_seconds,pitch\n0\n", "offset_seconds of note 0 is None"),
         ("a.pb", "\x0f\x0f", "is not a NoteSequence"),
+        (
+            "a.pb",
+            "\x42\x03\x08\x80\x01",
+            "pitch of note 0 is 128; it must be a whole number",
+        ),
         ("a.pbtxt", "notes {", "is not a NoteSequence in text form"),
+        ("a.pbtxt", "notes { velocity: 128 }", "velocity of note 0 is 128"),
         ("a.mid", "RIFF", "a.mid"),
+        ("a.jams", '{"annotations": []}', "has no notes"),
     ],
 )
 def test_broken_files_are_named_with_their_fault(file, content, message, tmp_path):
@@ -166,7 +183,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_notes(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITTEN_FORMATS)
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(name, tmp_path, monkeypatch):
     path = tmp_path / f"piece{FORMATS[name].suffix}"
     write_notes(NOTES, path)

@@ -18,9 +18,9 @@ from typing import Any
 
 from mt3.data.file_tree import FileRef, FileTree, open_tree
 from mt3.data.manifests import SkippedItem
-from mt3.data.note_files import read_jams
 from mt3.data.recordings import AudioFile, Recording
 from mt3.data.sources.base import Download, Plan, PlanOptions, Source, SourceError, plain
+from mt3.symbolic.jams_reading import read_jams
 
 LICENCE = "CC BY 4.0 (GuitarSet, Xi et al., ISMIR 2018)"
 

@@ -20,11 +20,12 @@ import numpy as np
 
 from mt3.data.file_tree import FileRef, FileTree, open_tree
 from mt3.data.manifests import SkippedItem
-from mt3.data.note_files import ReadNotes, notes_of_columns, read_note_file
+from mt3.data.note_files import read_note_file
 from mt3.data.recordings import AudioFile, Recording
 from mt3.data.sources.base import SPLITS, Download, Plan, PlanOptions, Source, SourceError, plain
 from mt3.data.tfrecords import RecordError, parse_example, read_tfrecord_at, record_offsets
 from mt3.symbolic.conversions import from_note_sequence
+from mt3.symbolic.note_columns import ReadNotes, notes_of_columns
 from mt3.symbolic.notes import Notes
 
 VERSIONS = (1, 2, 3)

@@ -18,9 +18,9 @@ import numpy as np
 
 from mt3.data.file_tree import FileRef, FileTree, open_tree
 from mt3.data.manifests import SkippedItem
-from mt3.data.note_files import NoteFileError, ReadNotes, notes_of_columns
 from mt3.data.recordings import AudioFile, Recording
 from mt3.data.sources.base import SPLITS, Download, Plan, PlanOptions, Source, SourceError, plain
+from mt3.symbolic.note_columns import NoteFileError, ReadNotes, notes_of_columns
 
 LICENCE = "CC BY 4.0; the recordings are in the public domain or under Creative Commons licences of their own"
 

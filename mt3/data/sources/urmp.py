@@ -20,9 +20,9 @@ import numpy as np
 
 from mt3.data.file_tree import FileRef, open_tree
 from mt3.data.manifests import SkippedItem
-from mt3.data.note_files import NoteFileError, ReadNotes, notes_of_columns, pitch_of_hz
 from mt3.data.recordings import AudioFile, Recording
 from mt3.data.sources.base import Plan, PlanOptions, Source, SourceError, plain
+from mt3.symbolic.note_columns import NoteFileError, ReadNotes, notes_of_columns, pitch_of_hz
 from mt3.symbolic.notes import Notes
 
 LICENCE = "CC0 1.0 where it is deposited at Dryad; cite Li et al., IEEE TMM 2019, and see the authors' page"
