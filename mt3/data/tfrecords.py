@@ -11,22 +11,29 @@ from __future__ import annotations
 
 import functools
 import io
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
+
+from mt3.record_framing import CRC, LENGTH, frame_record, masked_crc
+
+__all__ = [
+    "RecordError",
+    "encode_example",
+    "frame_record",
+    "parse_example",
+    "read_tfrecord",
+    "read_tfrecord_at",
+    "record_offsets",
+]
 
 # A feature: bytes or text, integers or floats; one value or several.
 Feature = bytes | str | int | float | Sequence[bytes] | Sequence[int] | Sequence[float]
 
-_LENGTH = struct.Struct("<Q")
-_CRC = struct.Struct("<I")
-_HEADER_BYTES = _LENGTH.size + _CRC.size
-_CRC_MASK_DELTA = 0xA282EAD8
+_HEADER_BYTES = LENGTH.size + CRC.size
 # A longer record than any sane one: such a length means a damaged file.
 _MAX_RECORD_BYTES = 1 << 33
 _REMEDY = "delete the split's manifest and prepare it again."
@@ -34,18 +41,6 @@ _REMEDY = "delete the split's manifest and prepare it again."
 
 class RecordError(ValueError):
     """A record file that is missing, truncated, damaged or of another schema."""
-
-
-def _masked_crc(data: bytes) -> bytes:
-    """TFRecord's checksum: CRC-32C rotated right by 15 bits plus a constant."""
-    crc = int(google_crc32c.value(data))
-    return _CRC.pack((((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF)
-
-
-def frame_record(payload: bytes) -> bytes:
-    """The bytes of one record of a TFRecord file."""
-    length = _LENGTH.pack(len(payload))
-    return b"".join((length, _masked_crc(length), payload, _masked_crc(payload)))
 
 
 def read_tfrecord(path: Path) -> Iterator[bytes]:
@@ -92,7 +87,7 @@ def record_offsets(path: Path) -> Iterator[int]:
         with Path(path).open("rb") as file:
             while (length := _read_length(file, path)) is not None:
                 yield file.tell() - _HEADER_BYTES
-                file.seek(length + _CRC.size, io.SEEK_CUR)
+                file.seek(length + CRC.size, io.SEEK_CUR)
     except OSError as error:
         raise RecordError(f"{path} cannot be read ({error.strerror}); prepare the dataset again.") from error
 
@@ -105,8 +100,8 @@ def _read_length(file: BinaryIO, path: Path) -> int | None:
         return None
     if len(header) < _HEADER_BYTES:
         raise RecordError(f"{where} is truncated; {_REMEDY}")
-    length = int(_LENGTH.unpack_from(header)[0])
-    if header[_LENGTH.size :] != _masked_crc(header[: _LENGTH.size]) or length > _MAX_RECORD_BYTES:
+    length = int(LENGTH.unpack_from(header)[0])
+    if header[LENGTH.size :] != masked_crc(header[: LENGTH.size]) or length > _MAX_RECORD_BYTES:
         raise RecordError(f"{where} is corrupt (wrong checksum of its length); {_REMEDY}")
     return length
 
@@ -116,10 +111,10 @@ def _read_one(file: BinaryIO, path: Path) -> bytes | None:
     length = _read_length(file, path)
     if length is None:
         return None
-    payload, crc = file.read(length), file.read(_CRC.size)
-    if len(payload) < length or len(crc) < _CRC.size:
+    payload, crc = file.read(length), file.read(CRC.size)
+    if len(payload) < length or len(crc) < CRC.size:
         raise RecordError(f"{where} is truncated ({len(payload)} of {length} bytes); {_REMEDY}")
-    if crc != _masked_crc(payload):
+    if crc != masked_crc(payload):
         raise RecordError(f"{where} is corrupt (wrong checksum); {_REMEDY}")
     return payload
 

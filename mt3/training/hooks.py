@@ -21,10 +21,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from mt3.evaluation.summaries import Summary
 from mt3.files import write_text
 from mt3.models.checkpoints import CheckpointError
 from mt3.training.checkpoints import Checkpoints
-from mt3.training.run_files import METRICS_FILE, TENSORBOARD_FOLDER
+from mt3.training.run_files import METRICS_FILE
 from mt3.training.step import TrainState
 from mt3.training.throughput import Clock, Throughput
 
@@ -71,6 +72,11 @@ class Run:
         for hook in self.hooks:
             hook.on_metrics(self, values)
 
+    def show(self, summaries: Mapping[str, Summary]) -> None:
+        """Hands pictures, sound and histograms of this step to every hook."""
+        for hook in self.hooks:
+            hook.on_summaries(self, summaries)
+
     def due(self, period_steps: int) -> bool:
         """Whether something that happens every so many updates, and at the end, is due."""
         return self.step % period_steps == 0 or self.step == self.num_steps
@@ -87,6 +93,9 @@ class Hook:
 
     def on_metrics(self, run: Run, values: Mapping[str, float]) -> None:
         """When a hook has published metrics."""
+
+    def on_summaries(self, run: Run, summaries: Mapping[str, Summary]) -> None:
+        """When a hook has pictures, sound or histograms to show."""
 
     def on_end(self, run: Run) -> None:
         """After the last update, also when an exception or a signal ends the run."""
@@ -144,18 +153,18 @@ def _finite_mean(values: Sequence[Any]) -> float:
 
 
 class Evaluation(Hook):
-    """Publishes what a function of parameters computes, on a period and at the end."""
+    """Publishes and shows what a function of parameters computes, on a period and at the end."""
 
     def __init__(
         self,
-        evaluate: Callable[[Any, int], Mapping[str, float]],
+        evaluate: Callable[[Any, int], Mapping[str, float | Summary]],
         period_steps: int = 1000,
         prefix: str = "eval/",
     ) -> None:
         """Args:
-        evaluate: from (parameters, step) to metrics. Must not keep the parameters.
+        evaluate: from (parameters, step) to metrics and summaries. Must not keep the parameters.
         period_steps: updates from one evaluation to the next.
-        prefix: put before the metrics' names.
+        prefix: put before the names.
         """
         if period_steps < 1:
             raise ValueError(f"the period of evaluation is {period_steps} steps: give at least 1")
@@ -168,7 +177,15 @@ class Evaluation(Hook):
             jax.block_until_ready(run.metrics)
             with run.clock.paused():
                 values = self._evaluate(run.state.params, run.step)
-            run.publish({f"{self._prefix}{name}": float(value) for name, value in values.items()})
+            metrics: dict[str, float] = {}
+            summaries: dict[str, Summary] = {}
+            for name, value in values.items():
+                if isinstance(value, Summary):
+                    summaries[f"{self._prefix}{name}"] = value
+                else:
+                    metrics[f"{self._prefix}{name}"] = float(value)
+            run.publish(metrics)
+            run.show(summaries)
 
 
 class CheckpointWriter(Hook):
@@ -255,35 +272,6 @@ def _is_until(line: str, step: int) -> bool:
         return line.endswith("\n") and json.loads(line)["step"] <= step
     except (ValueError, KeyError, TypeError):
         return False
-
-
-class TensorBoardWriter(MetricsWriter):
-    """Writes published metrics as scalars to RUN/tensorboard."""
-
-    def __init__(self, run_dir: str | Path) -> None:
-        self._folder = Path(run_dir) / TENSORBOARD_FOLDER
-        self._writer: Any = None
-
-    def on_start(self, run: Run) -> None:
-        from tensorboardX import SummaryWriter  # Heavy, and needed by runs only.
-
-        with self._reporting(self._folder):
-            # TensorBoard hides what an earlier sitting wrote from the purge step on.
-            purge_step = run.start_step + 1 if run.start_step else None
-            self._writer = SummaryWriter(str(self._folder), purge_step=purge_step)
-
-    def on_metrics(self, run: Run, values: Mapping[str, float]) -> None:
-        if self._writer is None:
-            return
-        with self._reporting(self._folder):
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, run.step)
-            self._writer.flush()
-
-    def on_end(self, run: Run) -> None:
-        if self._writer is not None:
-            with self._reporting(self._folder):
-                self._writer.close()
 
 
 class ProgressBar(Hook):

@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import optax
 
+from mt3.evaluation.summaries import Summary
 from mt3.models.checkpoints import CheckpointError
 from mt3.training import multihost
 from mt3.training.checkpoints import CheckpointConfig, Checkpoints
@@ -37,7 +38,6 @@ from mt3.training.hooks import (
     LogWriter,
     ProgressBar,
     Run,
-    TensorBoardWriter,
     TrainingMetrics,
     end_hooks,
 )
@@ -46,6 +46,7 @@ from mt3.training.partitioning import DEFAULT_AXIS_RULES, AxisRules, MeshConfig,
 from mt3.training.prefetch import Prefetch
 from mt3.training.run_files import write_run_files
 from mt3.training.step import Batch, HasLogicalAxes, Metrics, Model, TrainState, init_state, jit_train_step
+from mt3.training.tensorboard import TensorBoardWriter
 from mt3.training.throughput import CountsFlops, peak_flops_per_second
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def train(
     label_smoothing: float = 0.0,
     z_loss: float = 1e-4,
     initial_params: Any = None,
-    evaluate: Callable[[Any, int], Mapping[str, float]] | None = None,
+    evaluate: Callable[[Any, int], Mapping[str, float | Summary]] | None = None,
     evaluation_period_steps: int = 1000,
     metrics_period_steps: int = 100,
     hooks: Sequence[Hook] = (),
@@ -121,7 +122,7 @@ def train(
       label_smoothing: of the loss.
       z_loss: of the loss.
       initial_params: to start from instead of random ones.
-      evaluate: from (parameters, step) to metrics, published as `eval/NAME`.
+      evaluate: from (parameters, step) to metrics and summaries, published as `eval/NAME`.
       evaluation_period_steps: how often.
       metrics_period_steps: how often training metrics are published.
       hooks: further hooks; they see evaluation results, and come before checkpoints.
@@ -133,7 +134,7 @@ def train(
         default from `throughput.PEAK_FLOPS_PER_SECOND`.
       config_text: the resolved configuration, saved beside the checkpoints.
       progress: show a progress bar.
-      tensorboard: write TensorBoard scalars.
+      tensorboard: write metrics and summaries for TensorBoard.
 
     Returns:
       The state after the last update.

@@ -91,10 +91,11 @@ def make_mesh(mesh: str | MeshConfig | None = None, devices: Sequence[Any] | Non
     """A mesh of axes `MESH_AXES`, of all devices of all processes (or of those given).
 
     Raises:
-      ValueError: the sizes do not multiply up to the number of devices, or
-        leave a process without any.
+      ValueError: the sizes do not multiply up to the number of devices, or of
+        those of all processes leave one without any.
     """
     config = mesh_config(mesh)
+    of_all = devices is None
     devices = list(jax.devices() if devices is None else devices)[: config.num_devices]
     sizes = list(config.sizes)
     known = math.prod(size for size in sizes if size != -1)
@@ -106,7 +107,8 @@ def make_mesh(mesh: str | MeshConfig | None = None, devices: Sequence[Any] | Non
             f"a mesh of {wanted} does not fit {len(devices)} devices: "
             "give sizes whose product is that number, or -1 for one of them"
         )
-    idle = set(range(jax.process_count())) - {device.process_index for device in devices}
+    processes = range(jax.process_count()) if of_all else ()
+    idle = set(processes) - {device.process_index for device in devices}
     if idle:
         raise ValueError(
             f"a mesh of {len(devices)} devices leaves process {min(idle)} of {jax.process_count()} without: "
@@ -179,6 +181,19 @@ class Partitioner:
             )
             for name, array in batch.items()
         }
+
+    def place_params(self, params: Any, logical_axes: Any) -> Any:
+        """Puts parameters where their axes say.
+
+        Args:
+          params: tree of arrays.
+          logical_axes: tree of their axis names; see `state_shardings`.
+
+        Raises:
+          ValueError: a parameter does not divide among devices.
+        """
+        placed = jax.tree_util.tree_map_with_path(self._placed, params, logical_axes)
+        return jax.tree.map(lambda param, own: jax.device_put(param, own.sharding), params, placed)
 
     def place_activation(self, x: jax.Array, logical_axes: Sequence[str]) -> jax.Array:
         """Inside a compiled function: keeps an activation cut by its axes, as far as they divide."""

@@ -3,21 +3,20 @@
 import json
 import logging
 import math
-import struct
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
+from mt3.evaluation.summaries import Histogram
 from mt3.training.hooks import (
     Evaluation,
     Hook,
     JsonlWriter,
     ProgressBar,
     Run,
-    TensorBoardWriter,
     TrainingMetrics,
 )
 from mt3.training.optimizers import OptimizerConfig, build_optimizer
@@ -114,6 +113,21 @@ def test_evaluation_runs_on_its_period_and_at_the_end(make_run):
     assert seen == [run.state.params] * 3
 
 
+def test_what_evaluation_shows_is_no_metric(make_run):
+    """Numbers are published, the rest is shown, under the same prefix and at the same step."""
+    shown, recorder = Recorder(), Recorder()
+    shown.on_metrics = lambda run, values: None
+    shown.on_summaries = lambda run, summaries: shown.published.append((run.step, dict(summaries)))
+    histogram = Histogram(np.array([0.5]), np.array([0.0, 1.0]))
+    run = make_run(
+        Evaluation(lambda *_: {"f1": 0.5, "f1 (hist)": histogram}, 2), recorder, shown, num_steps=2
+    )
+    for _ in range(2):
+        advance(run)
+    assert recorder.published == [(2, {"eval/f1": 0.5})]
+    assert shown.published == [(2, {"eval/f1 (hist)": histogram})]
+
+
 @pytest.mark.parametrize("hook", [TrainingMetrics, lambda period: Evaluation(lambda *_: {}, period)])
 def test_periods_are_positive(hook):
     with pytest.raises(ValueError, match="is 0 steps: give at least 1"):
@@ -157,27 +171,6 @@ def test_metrics_that_cannot_be_written_are_reported_once(tmp_path, make_run, ca
     assert "No space left on device" in line
     assert str(tmp_path / "metrics.jsonl") in line
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 0, "a": 3.0}
-
-
-def read_scalars(folder):
-    """(step, name, value) of TensorBoard event files: length, checksum, event, checksum."""
-    scalars = []
-    for path in sorted(folder.iterdir()):
-        data = path.read_bytes()
-        while data:
-            (length,) = struct.unpack("<Q", data[:8])
-            event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
-            scalars += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
-    return scalars
-
-
-def test_tensorboard_gets_the_scalars(tmp_path, make_run):
-    writer = TensorBoardWriter(tmp_path)
-    run = make_run(writer)
-    run.step = 5
-    run.publish({"train/loss": 1.5})
-    writer.on_end(run)
-    assert read_scalars(tmp_path / "tensorboard") == [(5, "train/loss", 1.5)]
 
 
 def test_progress_bar_counts_from_where_the_run_resumed(make_run, monkeypatch, capsys):

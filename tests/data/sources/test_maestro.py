@@ -369,7 +369,7 @@ def test_planning_reads_no_audio(tmp_path):
     path = tmp_path / shard_name("validation", 0, 1)
     length = 1 << 30
     header = struct.pack("<Q", length)
-    header += tfrecords._masked_crc(header)
+    header += tfrecords.masked_crc(header)
     with path.open("wb") as file:
         for record in range(2):
             file.seek(record * (length + 16))
