@@ -38,17 +38,19 @@ CONFIGURABLES: dict[str, str] = {
     **{row.config: row.module for row in SOURCES.values()},
     "AugmentationConfig": "mt3.data.augmentation",
     "TrainingRun": "mt3.cli.runs",
-    "EvaluationRun": "mt3.cli.runs",
+    "EvaluationRun": "mt3.cli.evaluation_runs",
+    "SummaryConfig": "mt3.evaluation.recording_summaries",
     "CheckpointConfig": "mt3.training.checkpoints",
     "GuardConfig": "mt3.training.guards",
     "InitialParameters": "mt3.training.initialization",
     "MeshConfig": "mt3.training.partitioning",
     "mixture_datasets": "mt3.data.mixtures",
     "mixture_name": "mt3.data.mixtures",
-    "prepared_recordings": "mt3.cli.runs",
-    "rendered_recordings": "mt3.cli.runs",
+    "prepared_recordings": "mt3.cli.evaluation_runs",
+    "rendered_recordings": "mt3.cli.evaluation_runs",
     "seqio_batches": "mt3.data.seqio_batches",
     "stream_batches": "mt3.cli.runs",
+    "task_recordings": "mt3.cli.evaluation_runs",
 }
 
 # Longer than any value written out; gin breaks lines that are longer.

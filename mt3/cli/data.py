@@ -38,12 +38,13 @@ def export_command(
 ) -> None:
     """Write recordings as files, to be heard and seen: audio (WAV) beside their notes (MIDI)."""
     from mt3.audio.io import write_audio
-    from mt3.data.prepared import read_split
+    from mt3.data.recording_sets import split_recordings
     from mt3.inference.formats import write_notes
 
     sample_rate = 16000
     output.mkdir(parents=True, exist_ok=True)
-    for recording in read_split(list(directories), split, dataset)[:limit]:
+    for chosen in split_recordings(list(directories), split, dataset)[:limit]:
+        recording = chosen.read()
         # Ids are paths within their dataset.
         path = output / re.sub(r"[^\w.+@-]+", "_", recording.id)
         write_audio(Path(f"{path}.wav"), recording.load_audio(sample_rate), sample_rate)

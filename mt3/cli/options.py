@@ -42,6 +42,19 @@ SpecFile = Annotated[
     Path | None, typer.Option("--spec", help="A model.json, in place of what a checkpoint says of its model.")
 ]
 
+Distributed = Annotated[
+    bool,
+    typer.Option("--distributed", help="One of several processes, as SLURM, Open MPI or TPU VMs say."),
+]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(help="One of several processes: HOST:PORT at which the first one listens."),
+]
+NumProcesses = Annotated[int | None, typer.Option(help="With --coordinator: how many there are.", min=1)]
+ProcessIndex = Annotated[
+    int | None, typer.Option(help="With --coordinator: which this one is, from 0.", min=0)
+]
+
 
 def model_hints(preset: str | None, heads: int | None, spec_file: Path | None) -> ModelHints:
     """What the three options say.

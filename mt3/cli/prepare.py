@@ -133,7 +133,7 @@ def _access(source: Source) -> str:
 
 def _say_estimate(source: Source, plan: Any, workers: int | None) -> None:
     from mt3.data.estimate import estimate
-    from mt3.data.parallel import available_cores
+    from mt3.processes import available_cores
 
     cores = max(1, available_cores() if workers is None else workers)
     for split, found in estimate(source, plan).items():

@@ -1,4 +1,4 @@
-"""What `mt3 train` and `mt3 eval` put together from gin files: the rooms' parts, chosen and connected.
+"""What `mt3 train` puts together from gin files: the rooms' parts, chosen and connected.
 
 Everything here is plain Python: a script may build a `TrainingRun` without gin.
 """
@@ -6,7 +6,6 @@ Everything here is plain Python: a script may build a `TrainingRun` without gin.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,21 +14,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from mt3.cli.evaluation_runs import EvaluationRun
 from mt3.data.aligned_batches import AlignedBatches
-from mt3.data.parallel import available_cores
 from mt3.data.preprocessors import SegmentConfig
-from mt3.data.recordings import Recording
-from mt3.data.sources.synth import SynthConfig, synthetic_recordings
+from mt3.data.sources.synth import SynthConfig
 from mt3.data.stream import StreamConfig, SyntheticStream, varied_music
-from mt3.evaluation import baselines
-from mt3.evaluation.evaluator import evaluate
-from mt3.evaluation.metrics import Track
-from mt3.evaluation.results import EvaluationResult
+from mt3.evaluation.recording_summaries import RecordingSummaries, SummaryConfig, f1_histograms
+from mt3.evaluation.summaries import Summary
 from mt3.files import cache_directory
-from mt3.inference.transcriber import DecodingOptions, Transcriber
 from mt3.models.checkpoints import checkpoint_steps
 from mt3.models.compute import ComputeConfig
 from mt3.models.model import ModelSpec, TranscriptionModel
+from mt3.processes import available_cores
 from mt3.training import multihost
 from mt3.training.checkpoints import CheckpointConfig
 from mt3.training.guards import GuardConfig
@@ -40,41 +36,6 @@ from mt3.training.partitioning import DEFAULT_AXIS_RULES, MeshConfig, Partitione
 from mt3.training.step import TrainState
 
 Batches = Iterator[dict[str, np.ndarray]]
-
-
-def prepared_recordings(
-    data_dir: str | Sequence[str],
-    split: str = "test",
-    max_recordings: int | None = None,
-    dataset: str | Sequence[str] | None = None,
-    missing_datasets: str = "error",
-) -> Sequence[Recording]:
-    """The recordings of a split that `mt3 prepare` wrote; audio is decoded when it is needed.
-
-    Args:
-      data_dir: what `mt3 prepare` was given as `--output`, or a directory of
-        such directories, or several.
-      split: train, validation or test.
-      max_recordings: only the first so many of each dataset.
-      dataset: one dataset or several, one after the other; None for all that are there.
-      missing_datasets: "error", or "leave_out" for datasets that are not there.
-    """
-    from mt3.data.prepared import read_split
-
-    return read_split(data_dir, split, dataset, max_recordings=max_recordings, missing=missing_datasets)
-
-
-def rendered_recordings(
-    music: SynthConfig, split: str = "validation", count: int | None = 8
-) -> Sequence[Recording]:
-    """Recordings that are rendered when they are needed, without any files; see `synthetic_recordings`.
-
-    Args:
-      music: what is played, and how.
-      split: train, validation or test.
-      count: how many; None for as many as `music` says.
-    """
-    return synthetic_recordings(music, split, count, cache_dir=cache_directory())
 
 
 def stream_batches(
@@ -134,79 +95,6 @@ def _segments(spec: ModelSpec, long_targets: str) -> SegmentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationRun:
-    """What to score, and how.
-
-    Attributes:
-      recordings: gives the recordings, e.g. `prepared_recordings` with its arguments bound.
-      tracks: instruments to score on their own too: a `Track` or its fields each.
-      decoding: how tokens are chosen.
-      batch_segments: segments decoded together.
-      training_recordings: what the model was trained on, for `controls`.
-    """
-
-    recordings: Callable[[], Sequence[Recording]]
-    tracks: Sequence[Track | Mapping[str, Any]] = ()
-    decoding: DecodingOptions = DecodingOptions()
-    batch_segments: int = 8
-    training_recordings: Callable[[], Sequence[Recording]] | None = None
-
-    def __post_init__(self) -> None:
-        # Before any transcribing, not after.
-        object.__setattr__(self, "tracks", tuple(map(Track.of, self.tracks)))
-
-    def run(
-        self,
-        spec: ModelSpec,
-        params: Any,
-        *,
-        output_directory: Path | None = None,
-        settings: Mapping[str, Any] | None = None,
-        strict: bool = False,
-        progress: bool = True,
-    ) -> EvaluationResult:
-        """Transcribes and scores all recordings; see `mt3.evaluation.evaluator.evaluate`."""
-        transcriber = Transcriber(spec, params, batch_segments=self.batch_segments, decoding=self.decoding)
-        return self._score(
-            spec,
-            transcriber.transcribe,
-            output_directory=output_directory,
-            settings=settings,
-            strict=strict,
-            progress=progress,
-        )
-
-    def controls(self, spec: ModelSpec, *, progress: bool = True) -> dict[str, EvaluationResult]:
-        """What the same recordings give without learning: an untrained network, and a deaf baseline.
-
-        Raises:
-          ValueError: `training_recordings` is not set; the baseline is made from them.
-        """
-        if self.training_recordings is None:
-            raise ValueError("controls need EvaluationRun.training_recordings, for the commonest notes")
-        baseline = baselines.fit(recording.notes for recording in self.training_recordings())
-        untrained = TranscriptionModel(spec).init(jax.random.key(0))
-        return {
-            "untrained": self.run(spec, untrained, progress=progress),
-            "commonest notes": self._score(
-                spec, baseline.transcriber(spec.spectrogram.sample_rate), progress=progress
-            ),
-        }
-
-    def _score(
-        self, spec: ModelSpec, transcribe: Callable[[np.ndarray], Any], **options: Any
-    ) -> EvaluationResult:
-        return evaluate(
-            self.recordings(),
-            transcribe,
-            sample_rate=spec.spectrogram.sample_rate,
-            onsets_only=spec.tokenizer.onsets_only,
-            tracks=self.tracks,
-            **options,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
 class TrainingRun:
     """Everything that a training run is, apart from its directory.
 
@@ -220,6 +108,7 @@ class TrainingRun:
       guards: when a run that goes wrong is stopped, and what is reported of it.
       evaluation: scored during training, or None.
       evaluation_period_steps: how often.
+      summaries: what TensorBoard shows of its recordings.
       metrics_period_steps: how often training metrics are logged.
       label_smoothing: of the loss.
       z_loss: of the loss.
@@ -241,6 +130,7 @@ class TrainingRun:
     guards: GuardConfig = GuardConfig()
     evaluation: EvaluationRun | None = None
     evaluation_period_steps: int = 1000
+    summaries: SummaryConfig = SummaryConfig()
     metrics_period_steps: int = 100
     label_smoothing: float = 0.0
     z_loss: float = 1e-4
@@ -299,7 +189,7 @@ class TrainingRun:
             label_smoothing=self.label_smoothing,
             z_loss=self.z_loss,
             initial_params=self._initial_params(run_dir),
-            evaluate=self._scores if self.evaluation else None,
+            evaluate=self._evaluate(),
             evaluation_period_steps=self.evaluation_period_steps,
             metrics_period_steps=self.metrics_period_steps,
             mesh=self.mesh,
@@ -316,7 +206,23 @@ class TrainingRun:
         rng, _ = jax.random.split(jax.random.key(self.seed))
         return self.initial_parameters.read(TranscriptionModel(self.spec), rng)
 
-    def _scores(self, params: Any, step: int) -> Mapping[str, float]:
-        assert self.evaluation is not None
-        evaluate = functools.partial(self.evaluation.run, self.spec, settings={"step": step}, progress=False)
-        return multihost.on_primary(lambda params: dict(evaluate(params).scores), params)
+    def _evaluate(self) -> Callable[[Any, int], Mapping[str, float | Summary]] | None:
+        """From (parameters, step) to scores and, in the first process, what TensorBoard shows besides."""
+        if self.evaluation is None:
+            return None
+        evaluation = self.evaluation
+        shown = RecordingSummaries(self.summaries, self.spec.spectrogram, self.spec.segment_seconds)
+
+        def evaluate(params: Any, step: int) -> Mapping[str, float | Summary]:
+            histograms: dict[str, Summary] = {}
+
+            def scores(params: Any) -> dict[str, float]:
+                result = evaluation.run(
+                    self.spec, params, settings={"step": step}, progress=False, observe=shown.observe
+                )
+                histograms.update(f1_histograms(result))
+                return dict(result.scores)
+
+            return {**multihost.on_primary(scores, params), **histograms, **shown.take()}
+
+        return evaluate

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from mt3.cli.options import GinFiles, GinSearchPaths
+from mt3.cli.options import (
+    Coordinator,
+    Distributed,
+    GinFiles,
+    GinSearchPaths,
+    NumProcesses,
+    ProcessIndex,
+)
 
 # A run that was stopped by a signal and can be resumed; 75 is EX_TEMPFAIL of sysexits.h.
 RESUMABLE_EXIT_CODE = 75
@@ -26,20 +33,10 @@ def train_command(
         str | None,
         typer.Option(help="How devices share the work: single, data, fsdp or fsdp+model."),
     ] = None,
-    distributed: Annotated[
-        bool,
-        typer.Option("--distributed", help="One of several processes, as SLURM, Open MPI or TPU VMs say."),
-    ] = False,
-    coordinator: Annotated[
-        str | None,
-        typer.Option(help="One of several processes: HOST:PORT at which the first one listens."),
-    ] = None,
-    num_processes: Annotated[
-        int | None, typer.Option(help="With --coordinator: how many there are.", min=1)
-    ] = None,
-    process_index: Annotated[
-        int | None, typer.Option(help="With --coordinator: which this one is, from 0.", min=0)
-    ] = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    num_processes: NumProcesses = None,
+    process_index: ProcessIndex = None,
     resume: Annotated[
         bool, typer.Option(help="Whether a directory with checkpoints is resumed or refused.")
     ] = True,

@@ -34,12 +34,12 @@ def transcribe_command(
     """Transcribe audio FILES into notes."""
     from mt3.audio.io import AudioError
     from mt3.cli.runtime import start_jax
-    from mt3.inference.formats import FORMATS, write_notes
+    from mt3.inference.formats import FORMATS, WRITTEN_FORMATS, write_notes
     from mt3.inference.transcriber import DecodingOptions, Transcriber
 
     for name in formats:
-        if name not in FORMATS:
-            raise ValueError(f"--format {name}: choose from {', '.join(FORMATS)}")
+        if name not in WRITTEN_FORMATS:
+            raise ValueError(f"--format {name}: choose from {', '.join(WRITTEN_FORMATS)}")
     targets = _targets(files, output)
     start_jax()
     transcriber = Transcriber.from_checkpoint(

@@ -6,17 +6,13 @@ is named with the command that prepares it, unless it may be left out.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import overload
 
 from mt3.data.manifests import prepared_datasets
-from mt3.data.recordings import Recording
-from mt3.data.records import Recordings, read_recordings
 from mt3.data.sources import preparing_command
 from mt3.data.sources.base import SPLITS
 
@@ -143,62 +139,6 @@ def leave_out_missing(
     commands = [f"`{preparing_command(name)}{option}`" for name, option in zip(absent, options, strict=True)]
     remedy = "; or set missing_datasets to 'leave_out'" if len(absent) < len(names) else ""
     raise MissingDatasetError(f"{message}; run {', '.join(commands)}{remedy}.")
-
-
-def read_split(
-    data_dir: DataDirectories,
-    split: str,
-    names: str | Sequence[str] | None = None,
-    *,
-    max_recordings: int | None = None,
-    missing: str = "error",
-) -> Sequence[Recording]:
-    """The recordings of a split of one or several datasets, one dataset after the other.
-
-    Where there are several, ids are DATASET/ID, as two datasets may share an id.
-
-    Args:
-      data_dir, split, names, missing: see `choose_datasets`.
-      max_recordings: only the first so many of each dataset.
-
-    Raises:
-      MissingDatasetError, ValueError: see `choose_datasets`.
-    """
-    chosen = choose_datasets(data_dir, names, split=split, missing=missing)
-    if names is None and len(chosen) > 1:
-        found = ", ".join(dataset.name for dataset in chosen)
-        logging.getLogger(__name__).info("The %s splits of all datasets in %s: %s", split, data_dir, found)
-    parts = [
-        read_recordings(dataset.directory, split, name=dataset.name)[:max_recordings] for dataset in chosen
-    ]
-    return parts[0] if len(parts) == 1 else _Joined(parts)
-
-
-class _Joined(Sequence[Recording]):
-    """Recordings of several splits, one after the other; each is read when it is asked for."""
-
-    def __init__(self, parts: Sequence[Recordings], indices: range | None = None) -> None:
-        self._parts = parts
-        self._ends = list(itertools.accumulate(map(len, parts)))
-        self._indices = range(self._ends[-1]) if indices is None else indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Recording: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> _Joined: ...
-
-    def __getitem__(self, index: int | slice) -> Recording | _Joined:
-        if isinstance(index, slice):
-            return _Joined(self._parts, self._indices[index])
-        place = self._indices[index]
-        part = bisect.bisect_right(self._ends, place)
-        recordings = self._parts[part]
-        recording = recordings[place - self._ends[part] + len(recordings)]
-        return dataclasses.replace(recording, id=f"{recordings.manifest.name}/{recording.id}")
 
 
 def _only(name: str, places: Sequence[PreparedDataset]) -> PreparedDataset:

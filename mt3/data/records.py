@@ -100,9 +100,19 @@ class Recordings(Sequence[Recording]):
         self._directory, self._manifest, self._indices = directory, manifest, indices
 
     @property
+    def directory(self) -> Path:
+        """Where the split was prepared."""
+        return self._directory
+
+    @property
     def manifest(self) -> Manifest:
         """Of the whole split, also where this is a slice of it."""
         return self._manifest
+
+    @property
+    def ids(self) -> list[str]:
+        """Of its recordings, without reading any."""
+        return [self._manifest.recordings[index].id for index in self._indices]
 
     def __len__(self) -> int:
         return len(self._indices)

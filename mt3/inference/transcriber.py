@@ -3,20 +3,24 @@
 The audio is read in blocks and cut into the model's segments, which are
 decoded in batches; only their tokens are kept until the notes are put
 together, so memory does not grow with the audio. Evaluation and the command
-line transcribe through this same path.
+line transcribe through this same path. Batches may be cut up between devices.
+What is heard in a segment depends neither on its batch nor on the devices, up
+to rounding.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 
 from mt3.audio.io import resample, stream_audio
 from mt3.audio.spectrograms import log_mel, split_frames
@@ -26,6 +30,7 @@ from mt3.symbolic.notes import Notes
 from mt3.symbolic.vocabularies import EOS_ID
 
 Audio = str | Path | np.ndarray
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Transcription:
       notes: in order of onset, none after the end of the audio.
       invalid_events: tokens that could not follow those before them.
       dropped_events: tokens ignored because their time had passed.
+      num_events: tokens in all, those above among them, ends of segments not.
       truncated_segments: segments whose tokens ran into the limit without an
         end; their last notes may be missing.
       duration_seconds: length of the audio.
@@ -44,6 +50,7 @@ class Transcription:
     notes: Notes
     invalid_events: int
     dropped_events: int
+    num_events: int
     truncated_segments: int
     duration_seconds: float
 
@@ -65,6 +72,13 @@ class DecodingOptions:
     seed: int = 0
 
 
+class _Segment(NamedTuple):
+    """A stretch of a recording."""
+
+    index: int  # in the recording
+    frames: np.ndarray  # [input_frames, hop_samples]
+
+
 class Transcriber:
     """A model with its parameters, ready to transcribe.
 
@@ -79,12 +93,15 @@ class Transcriber:
         *,
         batch_segments: int = 8,
         decoding: DecodingOptions = DecodingOptions(),
+        batch_sharding: Sharding | None = None,
     ) -> None:
         """Args:
         spec: the model's spec.
         params: its parameters, as `TranscriptionModel.init` lays them out.
-        batch_segments: segments decoded together.
+        batch_segments: segments decoded together, by each part that batches are cut into.
         decoding: how tokens are chosen.
+        batch_sharding: cuts batches up, along their first axis, between devices of
+          this process, on which the parameters then must be; None for one device.
         """
         if batch_segments < 1:
             raise ValueError(f"batch_segments is {batch_segments}: give at least 1")
@@ -92,6 +109,8 @@ class Transcriber:
         self.params = params
         self.batch_segments = batch_segments
         self.decoding = decoding
+        self._batch_sharding = batch_sharding
+        self._num_parts = 1 if batch_sharding is None else _num_parts(batch_sharding)
         self._model = TranscriptionModel(spec)
 
     @classmethod
@@ -124,14 +143,49 @@ class Transcriber:
         Raises:
           AudioError: the file cannot be read.
         """
-        length = _Length()
-        segments = self._segments(length.counted(self._blocks(audio, sample_rate)))
-        tokens: list[np.ndarray] = []
-        for batch in _batched(segments, self.batch_segments):
-            tokens.extend(self._decode(batch))
+        heard = _Heard()
+        segments = self._segments(heard.counted(self._blocks(audio, sample_rate)))
+        for batch in _batched(segments, self._largest_batch):
+            heard.tokens.extend(self._decode(batch))
             if progress is not None:
-                progress(len(tokens) * self.spec.segment_seconds)
-        return self._assemble(tokens, length.samples / self.spec.spectrogram.sample_rate)
+                progress(len(heard.tokens) * self.spec.segment_seconds)
+        return self._assemble(heard)
+
+    def transcribe_all(self, recordings: Iterable[Audio]) -> Iterator[Transcription]:
+        """Transcribes recordings in their order; segments of several share a batch.
+
+        All batches have one size, the last one being filled up, so that no shape of
+        a batch tells what else was transcribed. Of the recordings, one is in memory.
+
+        Args:
+          recordings: a path or mono samples [num_samples] at the model's rate each;
+            read while earlier ones are transcribed.
+
+        Raises:
+          AudioError: a file cannot be read.
+        """
+        waiting: deque[_Heard] = deque()
+
+        def segments() -> Iterator[tuple[_Heard, _Segment]]:
+            for audio in recordings:
+                heard = _Heard()
+                waiting.append(heard)
+                for segment in self._segments(heard.counted(self._blocks(audio, None))):
+                    heard.num_segments += 1
+                    yield heard, segment
+                heard.is_whole = True
+
+        for batch in _batched(segments(), self._largest_batch):
+            tokens = self._decode([segment for _, segment in batch], fill_up=True)
+            for (heard, _), own in zip(batch, tokens, strict=True):
+                heard.tokens.append(own)
+            while waiting and waiting[0].is_done:
+                yield self._assemble(waiting.popleft())
+        yield from map(self._assemble, waiting)
+
+    @property
+    def _largest_batch(self) -> int:
+        return self.batch_segments * self._num_parts
 
     def _blocks(self, audio: Audio, sample_rate: int | None) -> Iterable[np.ndarray]:
         model_rate = self.spec.spectrogram.sample_rate
@@ -142,26 +196,36 @@ class Transcriber:
             raise ValueError(f"samples have shape {samples.shape}: give mono audio [num_samples]")
         return [resample(samples, sample_rate or model_rate, model_rate)]
 
-    def _segments(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Audio frames [input_frames, hop_samples] of each segment, the last one padded with silence."""
+    def _segments(self, blocks: Iterable[np.ndarray]) -> Iterator[_Segment]:
+        """The segments of a recording, the last one padded with silence."""
         hop_samples = self.spec.spectrogram.hop_samples
         segment_samples = self.spec.input_frames * hop_samples
-        pending = np.zeros(0, np.float32)
+        pending, index = np.zeros(0, np.float32), 0
         for block in blocks:
             pending = np.concatenate([pending, block])
             whole = len(pending) // segment_samples * segment_samples
             for start in range(0, whole, segment_samples):
-                yield split_frames(pending[start : start + segment_samples], hop_samples)
+                yield _Segment(index, split_frames(pending[start : start + segment_samples], hop_samples))
+                index += 1
             pending = pending[whole:]
         if len(pending):
-            yield split_frames(np.pad(pending, (0, segment_samples - len(pending))), hop_samples)
+            pending = np.pad(pending, (0, segment_samples - len(pending)))
+            yield _Segment(index, split_frames(pending, hop_samples))
 
-    def _decode(self, batch: list[np.ndarray]) -> list[np.ndarray]:
-        """Token ids of each segment; the batch is padded to a power of two, so few shapes are compiled."""
-        size = min(self.batch_segments, 1 << (len(batch) - 1).bit_length())
-        frames = np.zeros((size, *batch[0].shape), np.float32)
-        frames[: len(batch)] = batch
-        inputs = jnp.asarray(frames)
+    def _decode(self, batch: list[_Segment], *, fill_up: bool = False) -> list[np.ndarray]:
+        """Token ids of each segment.
+
+        The batch is padded: to a power of two for each part, so that few shapes are
+        compiled, or to the largest size.
+        """
+        size = self._largest_batch if fill_up else self._padded_size(len(batch))
+        frames = np.zeros((size, *batch[0].frames.shape), np.float32)
+        frames[: len(batch)] = [segment.frames for segment in batch]
+        inputs = (
+            jnp.asarray(frames)
+            if self._batch_sharding is None
+            else jax.device_put(frames, self._batch_sharding)
+        )
         if self.spec.input_kind == "log_mel":
             inputs = _log_mel(self.spec)(inputs)
         options = self.decoding
@@ -171,32 +235,64 @@ class Transcriber:
             max_tokens=options.max_tokens or self.spec.max_target_tokens,
             temperature=options.temperature,
             beam_size=options.beam_size,
-            rng=jax.random.key(options.seed) if options.temperature > 0 else None,
+            rng=self._keys(batch, size) if options.temperature > 0 else None,
         )
         return list(np.asarray(tokens)[: len(batch)])
 
-    def _assemble(self, tokens: list[np.ndarray], duration_seconds: float) -> Transcription:
+    def _padded_size(self, num_segments: int) -> int:
+        of_a_part = -(-num_segments // self._num_parts)
+        return self._num_parts * min(self.batch_segments, 1 << (of_a_part - 1).bit_length())
+
+    def _keys(self, batch: list[_Segment], size: int) -> jax.Array:
+        """A random stream a segment, by its place in its recording."""
+        indices = [segment.index for segment in batch] + [0] * (size - len(batch))
+        return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.decoding.seed), jnp.array(indices))
+
+    def _assemble(self, heard: _Heard) -> Transcription:
+        tokens = heard.tokens
+        duration_seconds = heard.num_samples / self.spec.spectrogram.sample_rate
         starts = np.arange(len(tokens)) * self.spec.segment_seconds
         decoded = self.spec.tokenizer.decode(list(zip(starts.tolist(), tokens, strict=True)))
         return Transcription(
             notes=decoded.notes.crop(0.0, duration_seconds).sorted(),
             invalid_events=decoded.invalid_events,
             dropped_events=decoded.dropped_events,
+            num_events=sum(map(_num_events, tokens)),
             truncated_segments=sum(EOS_ID not in segment for segment in tokens),
             duration_seconds=duration_seconds,
         )
 
 
-class _Length:
-    """Counts samples on their way past."""
+class _Heard:
+    """What is known so far of a recording that is being transcribed."""
 
     def __init__(self) -> None:
-        self.samples = 0
+        self.num_samples = 0
+        self.num_segments = 0
+        self.is_whole = False  # whether these are all
+        self.tokens: list[np.ndarray] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all segments are decoded."""
+        return self.is_whole and len(self.tokens) == self.num_segments
 
     def counted(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Counts samples on their way past."""
         for block in blocks:
-            self.samples += len(block)
+            self.num_samples += len(block)
             yield block
+
+
+def _num_events(tokens: np.ndarray) -> int:
+    ends = np.flatnonzero(tokens == EOS_ID)
+    return int(ends[0]) if len(ends) else len(tokens)
+
+
+def _num_parts(sharding: Sharding) -> int:
+    """Into how many parts the first axis of an array is cut."""
+    indices = sharding.devices_indices_map((len(sharding.device_set),)).values()
+    return len({(index[0].start, index[0].stop) for index in indices})
 
 
 @functools.cache
@@ -204,10 +300,10 @@ def _log_mel(spec: ModelSpec) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(functools.partial(log_mel, config=spec.spectrogram))
 
 
-def _batched(segments: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    batch: list[np.ndarray] = []
-    for segment in segments:
-        batch.append(segment)
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
         if len(batch) == size:
             yield batch
             batch = []

@@ -60,7 +60,7 @@ def generate(
         the logits divided by it, each segment with its own random stream.
       beam_size: above 1, beam search with so many hypotheses.
       length_penalty: of beam search; see `mt3.models.beam_search`.
-      rng: needed when the temperature is above 0.
+      rng: needed when the temperature is above 0: a key, or one for each segment, [batch].
       return_log_probs: also return the log-probability of each token given
         those before it, as the network has it (at temperature 1).
       cache_lengths: increasing lengths of the cache to go through, the last at
@@ -201,6 +201,8 @@ def _choose(
 
 def _segment_keys(rng: jax.Array, batch: int) -> jax.Array:
     """A random stream a segment, the same whatever the size of its batch."""
+    if rng.ndim == 1:
+        return rng
     return jax.vmap(functools.partial(jax.random.fold_in, rng))(jnp.arange(batch))
 
 

@@ -1,5 +1,6 @@
 """`mt3 train` and `mt3 eval`: from scores to a model that has learnt them, interruptions, wrong input."""
 
+import io
 import json
 import os
 import re
@@ -11,10 +12,14 @@ import sys
 import jax
 import numpy as np
 import pytest
+import soundfile
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
 
 from mt3.cli import configuration
 from mt3.cli.runs import TrainingRun
 from mt3.data.stream import SyntheticStream
+from mt3.data.tfrecords import read_tfrecord
 from mt3.models.checkpoints import read_params
 
 # A process that runs a command a line of its input.
@@ -83,6 +88,30 @@ def metrics_lines(run_dir):
 def run_dir(untrained, tmp_path):
     """A run of one step, to be changed at will."""
     return shutil.copytree(untrained, tmp_path / "run")
+
+
+def check_tensorboard(run_dir, step, scores):
+    """An evaluation of one recording: scores, histograms, pictures and sound, of 1.5 s."""
+    found = {
+        (event.step, value.tag): value
+        for path in sorted((run_dir / "tensorboard").iterdir())
+        for event in map(Event.FromString, read_tfrecord(path))
+        for value in event.summary.value
+    }
+    score = scores["eval/Onset F1"]
+    assert found[step, "eval/Onset_F1"].simple_value == pytest.approx(score)
+    # One recording: its score is the mean.
+    histogram = found[step, "eval/Onset_F1__hist_"].histo
+    assert (histogram.num, histogram.sum) == (1, pytest.approx(score))
+    [folder] = {tag.rpartition("/")[0] for _, tag in found if tag.endswith("/piano_roll")}
+    for name in ("original", "reference", "estimate"):
+        sound = found[step, f"{folder}/{name}"].audio
+        samples, rate = soundfile.read(io.BytesIO(sound.encoded_audio_string))
+        assert samples.shape == (1.5 * rate,)
+        assert name == "estimate" or np.abs(samples).max() > 0.01
+    for name in ("spectrogram", "piano_roll", "onset_piano_roll"):
+        picture = Image.open(io.BytesIO(found[step, f"{folder}/{name}"].image.encoded_image_string))
+        assert (picture.format, picture.width) == ("PNG", 75)
 
 
 @pytest.fixture
@@ -243,6 +272,7 @@ def test_stream_without_tensorflow(tiny, tmp_path):
             *train,
             *("--gin.TrainingRun.num_steps=4", "--gin.TrainingRun.metrics_period_steps=2"),
             *("--gin.TrainingRun.evaluation=@EvaluationRun()", "--gin.TrainingRun.evaluation_period_steps=4"),
+            *("--gin.TrainingRun.summaries=@SummaryConfig()", "--gin.SummaryConfig.num_seconds=1.5"),
         ],
         ["eval", "-c", run, *common, "--json"],
         ["train", "--run-dir", tmp_path / "other", "--gin_file", "tiny.gin"],
@@ -250,7 +280,9 @@ def test_stream_without_tensorflow(tiny, tmp_path):
     assert codes == [0, 0, 0, 1], err
     assert "mt3: resuming from step 2 of " in err
     assert checkpoints(run) == [2, 4]
-    assert metrics_lines(run)[-1]["eval/Onset F1"] <= 1
+    scores = metrics_lines(run)[-1]
+    assert scores["eval/Onset F1"] <= 1
+    check_tensorboard(run, 4, scores)
     assert '"Onset F1": ' in out
     last = err.splitlines()[-1]
     assert last.startswith("mt3: error: ")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mt3.audio.io import write_audio
-from mt3.inference.formats import FORMATS, read_notes
+from mt3.inference.formats import FORMATS, WRITTEN_FORMATS, read_notes
 from mt3.inference.transcriber import Transcriber, Transcription
 from mt3.models.model import TranscriptionModel
 from mt3.symbolic.notes import Notes
@@ -26,7 +26,7 @@ def listener(monkeypatch):
     def hear(self, audio):
         used.append(self)
         result = transcribe(self, audio)  # reads the file
-        return Transcription(HEARD, 0, 0, 0, result.duration_seconds)
+        return Transcription(HEARD, 0, 0, 0, 0, result.duration_seconds)
 
     monkeypatch.setattr(TranscriptionModel, "generate", silent)
     monkeypatch.setattr(Transcriber, "transcribe", hear)
@@ -48,11 +48,11 @@ def songs(tmp_path):
 
 
 def test_all_formats(mt3, untrained, listener, songs, tmp_path):
-    formats = [argument for name in FORMATS for argument in ("-f", name)]
+    formats = [argument for name in WRITTEN_FORMATS for argument in ("-f", name)]
     output = tmp_path / "out" / "deep"
     outcome = mt3("transcribe", songs["one.wav"], songs["two.flac"], "-c", untrained, "-o", output, *formats)
     assert (outcome.code, outcome.err) == (0, "")
-    suffixes = [entry.suffix for entry in FORMATS.values()]
+    suffixes = [FORMATS[name].suffix for name in WRITTEN_FORMATS]
     expected = {f"{stem}{suffix}" for stem in ("one", "two") for suffix in suffixes}
     assert {path.name for path in output.iterdir()} == expected
     assert len(outcome.out.splitlines()) == len(expected)

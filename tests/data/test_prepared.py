@@ -1,11 +1,9 @@
 """Finding prepared datasets: in one directory or several, by name, by split, and what is missing."""
 
-import logging
-
 import numpy as np
 import pytest
 
-from mt3.data.prepared import MissingDatasetError, choose_datasets, find_datasets, read_split
+from mt3.data.prepared import MissingDatasetError, choose_datasets, find_datasets
 from mt3.data.record_writer import RecordWriter
 from mt3.data.recordings import EncodedAudio, Recording
 from mt3.symbolic.notes import Notes
@@ -42,28 +40,6 @@ def test_datasets_are_found_in_a_directory_and_in_those_in_it(data):
     assert [dataset.name for dataset in find_datasets([data / "second", data / "first"])] == ["a", "b"]
     # Named twice, also in two ways, is there once.
     assert len(find_datasets([data, data / "first", data / "second" / ".." / "first"])) == 3
-
-
-def ids(recordings):
-    return [recording.id for recording in recordings]
-
-
-def test_recordings_of_several_datasets_follow_each_other(data, caplog):
-    """Their ids tell the dataset, as two datasets may share one."""
-    caplog.set_level(logging.INFO)
-    both = read_split(data, "validation")
-    expected = ["a/a-validation0", "a/a-validation1", "b/b-validation0", "b/b-validation1"]
-    assert len(both) == 4
-    assert ids(both) == expected
-    assert f"The validation splits of all datasets in {data}: a, b" in caplog.text
-    assert ids(read_split(data, "validation", ["b", "a"])) == [*expected[2:], *expected[:2]]
-    assert ids(read_split(data, "validation", ["b", "a"], max_recordings=1)) == [expected[2], expected[0]]
-    assert ids(read_split(data, "train", "a")) == ["a-train0", "a-train1", "a-train2"]
-    assert both[-1].id == expected[3]
-    assert ids(both[1:3]) == expected[1:3]
-    assert ids(both[1:][::-2]) == [expected[3], expected[1]]
-    with pytest.raises(IndexError):
-        both[4]
 
 
 def test_what_is_missing_is_named(data, tmp_path):

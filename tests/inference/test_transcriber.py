@@ -146,7 +146,8 @@ def test_no_samples_are_no_notes(listener):
 def test_segments_without_an_end_are_counted(monkeypatch):
     tokens = np.array([[5, EOS_ID, 0], [5, 5, 5], [5, 5, EOS_ID], [EOS_ID, 0, 0]])
     monkeypatch.setattr(TranscriptionModel, "generate", lambda self, params, inputs, **options: tokens)
-    assert Transcriber(SPEC, None, batch_segments=4).transcribe(audio(4)).truncated_segments == 1
+    result = Transcriber(SPEC, None, batch_segments=4).transcribe(audio(4))
+    assert (result.truncated_segments, result.num_events) == (1, 1 + 3 + 2 + 0)
 
 
 def test_progress_tells_the_seconds_decoded(listener):
@@ -256,7 +257,8 @@ def test_decoding_options_reach_the_model(monkeypatch):
     greedy, sampled = seen
     assert greedy == {"max_tokens": 16, "temperature": 0.0, "beam_size": 1, "rng": None}
     assert (sampled["max_tokens"], sampled["temperature"]) == (5, 0.5)
-    assert jax.random.key_data(sampled["rng"]).tolist() == jax.random.key_data(jax.random.key(3)).tolist()
+    expected = jax.random.fold_in(jax.random.key(3), 0)
+    assert jax.random.key_data(sampled["rng"]).tolist() == [jax.random.key_data(expected).tolist()]
 
 
 def test_sampling_is_repeatable(params, monkeypatch):
@@ -266,6 +268,41 @@ def test_sampling_is_repeatable(params, monkeypatch):
 
     np.testing.assert_array_equal(sampled(0), sampled(0))
     assert not np.array_equal(sampled(0), sampled(1))
+
+
+def test_recordings_share_batches_of_one_size(listener):
+    """Each comes out as by itself, in order; also what is empty."""
+    samples = [audio(3), audio(0), audio(1, extra_samples=100), audio(7), audio(0)]
+    results = list(Transcriber(SPEC, None, batch_segments=4).transcribe_all(samples))
+    assert [len(batch) for batch in listener] == [4, 4, 4]
+    assert results == [Transcriber(SPEC, None).transcribe(own) for own in samples]
+    assert [len(result.notes) for result in results] == [3, 0, 2, 7, 0]
+
+
+def test_recordings_are_read_when_their_turn_comes(listener):
+    """Whoever has come out was not waited for longer than its last batch takes to fill."""
+    read = []
+
+    def recordings():
+        for number in range(4):
+            read.append(number)
+            yield audio(4)
+
+    results = Transcriber(SPEC, None, batch_segments=4).transcribe_all(recordings())
+    next(results)
+    assert read == [0, 1]
+    next(results)
+    assert read == [0, 1, 2]
+
+
+def test_what_is_sampled_does_not_depend_on_other_recordings(params):
+    decoding = DecodingOptions(temperature=2.0, seed=1)
+    samples = [music(0.7), music(0.2, seed=1)]
+    one, two = (Transcriber(SPEC, params, decoding=decoding, batch_segments=size) for size in (1, 2))
+    together = list(two.transcribe_all(samples))
+    assert together == [one.transcribe(own) for own in samples]
+    assert list(two.transcribe_all(samples[::-1])) == together[::-1]
+    assert sum(len(result.notes) + result.invalid_events for result in together) > 0
 
 
 def silent_batch():
