@@ -25,7 +25,7 @@ TRAINING = {
     "leave_one_out": ["mt3_small.gin", "leave_one_out.gin"],
     "finetune": ["mt3_small.gin", "finetune.gin"],
 }
-OTHERS = {"eval.gin"}
+OTHERS = {"eval.gin", "toy.gin"}
 
 MT3_NETWORK = {
     "spec.architecture": "mt3",
