@@ -15,7 +15,7 @@ import sys
 import typer
 
 import mt3
-from mt3.cli import checkpoint, data, evaluate, prepare, score, train, transcribe
+from mt3.cli import checkpoint, data, evaluate, prepare, report, reproduce, score, train, transcribe
 from mt3.cli.messages import log_messages
 
 app = typer.Typer(
@@ -37,6 +37,8 @@ app.command("train", context_settings=_WITH_BINDINGS)(train.train_command)
 app.command("eval", context_settings=_WITH_BINDINGS)(evaluate.eval_command)
 app.command("transcribe")(transcribe.transcribe_command)
 app.command("score")(score.score_command)
+app.command("report")(report.report_command)
+app.command("reproduce", context_settings=_WITH_BINDINGS)(reproduce.reproduce_command)
 
 
 def _print_version(wanted: bool) -> None:

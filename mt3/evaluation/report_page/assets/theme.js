@@ -1,0 +1,35 @@
+// Light and dark: as the system says, until a reader chooses.
+"use strict";
+
+const theme = (() => {
+  const CHOICES = { auto: "Theme: automatic", light: "Theme: light", dark: "Theme: dark" };
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const listeners = [];
+  let choice = "auto";
+
+  function setTheme() {
+    const dark = choice === "auto" ? system.matches : choice === "dark";
+    document.documentElement.dataset.theme = dark ? "dark" : "light";
+  }
+
+  function apply() {
+    setTheme();
+    document.getElementById("theme").textContent = CHOICES[choice];
+    listeners.forEach((listener) => listener());
+  }
+
+  function start() {
+    document.getElementById("theme").addEventListener("click", () => {
+      const names = Object.keys(CHOICES);
+      choice = names[(names.indexOf(choice) + 1) % names.length];
+      apply();
+    });
+    system.addEventListener("change", apply);
+    apply();
+  }
+
+  setTheme(); // at once: a large page is shown before it is read to its end
+  const isDark = () => document.documentElement.dataset.theme === "dark";
+  const onChange = (listener) => listeners.push(listener);
+  return { start, isDark, onChange };
+})();
