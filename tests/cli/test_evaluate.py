@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -23,11 +22,6 @@ from mt3.models.tree_shapes import named_leaves
 
 TASKS = ("--task", "slakh_notes_ties_ms1_vb1_test", "--task", "urmp_notes_ties_ms1_vb1_test")
 
-# Most of the time is compilation; what comes out need not be fast.
-FLAGS = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false --xla_force_host_platform_device_count="
-)
 # A process that runs a command a line of its input. Without TensorFlow, it starts sooner.
 DRIVER = """
 import sys
@@ -216,11 +210,10 @@ def results_of(directory):
     return document, notes
 
 
-def start(num_devices, *commands):
-    """A process that has so many devices."""
+def start(environment, *commands):
     process = subprocess.Popen(
         [sys.executable, "-c", DRIVER],
-        env=os.environ | {"XLA_FLAGS": f"{FLAGS}{num_devices}"},
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -234,7 +227,7 @@ def start(num_devices, *commands):
 
 
 @pytest.mark.slow
-def test_devices_and_processes_hear_what_one_hears(tiny, untrained, data, tmp_path):
+def test_devices_and_processes_hear_what_one_hears(cpu_devices, tiny, untrained, data, tmp_path):
     """Eight devices, with and without parameters cut up; two processes; and one device alone."""
     common = ("eval", "-c", untrained, "--gin_file", tiny, "--data-dir", data, *TASKS)
     common = (*common, "--gin.EvaluationRun.batch_segments=2", "-o")
@@ -243,8 +236,11 @@ def test_devices_and_processes_hear_what_one_hears(tiny, untrained, data, tmp_pa
         free.bind(("localhost", 0))
         fellows = (f"--coordinator=localhost:{free.getsockname()[1]}", "--num-processes=2")
     processes = [
-        start(8, *((*common, tmp_path / mesh, "--mesh", mesh) for mesh in meshes)),
-        *(start(1, (*common, tmp_path / "shared", *fellows, f"--process-index={index}")) for index in (0, 1)),
+        start(cpu_devices(8), *((*common, tmp_path / mesh, "--mesh", mesh) for mesh in meshes)),
+        *(
+            start(cpu_devices(1), (*common, tmp_path / "shared", *fellows, f"--process-index={index}"))
+            for index in (0, 1)
+        ),
     ]
     said = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
