@@ -4,7 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
+source scripts/browser.sh
 setup_environment train,dev
+find_browser
 
 ruff check .
 ruff format --check .
