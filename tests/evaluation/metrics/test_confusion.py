@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn.metrics as sklearn_metrics
 
 from mt3.evaluation.metrics import DRUMS_INSTRUMENT, Comparison, ConfusionMatrix, confusion_matrix, score
 from mt3.symbolic.notes import Notes
@@ -58,12 +59,11 @@ def test_the_own_instrument_answers_first():
 
 
 def test_unmistakable_notes_are_counted_as_by_scikit_learn():
-    metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
     pieces = [rng.integers(0, 6, (2, rng.integers(1, 30))) for _ in range(200)]
     # All at once, each with labels of its own.
     true, guessed = np.concatenate([6 * piece + notes for piece, notes in enumerate(pieces)], axis=1)
-    expected = metrics.confusion_matrix(true, guessed, labels=np.arange(6 * 200))
+    expected = sklearn_metrics.confusion_matrix(true, guessed, labels=np.arange(6 * 200))
     for piece, (true, guessed) in enumerate(pieces):
         reference = Notes.from_rows([note(2.0 * row, program) for row, program in enumerate(true.tolist())])
         estimate = reference.replace(program=guessed)[rng.permutation(len(guessed))]

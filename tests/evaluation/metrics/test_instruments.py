@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn.metrics as sklearn_metrics
 
 from mt3.evaluation.metrics import Counts, score
 from mt3.symbolic.notes import Notes
@@ -43,14 +44,13 @@ def indicator(notes, granularity):
 
 
 def test_detection_is_that_of_scikit_learn(small_pieces):
-    metrics = pytest.importorskip("sklearn.metrics")
     scores = [score(*sides, metrics=["instrument_detection"]) for sides in small_pieces]
     for granularity, suffix in (("midi_class", ""), ("full", " (full)")):
         true, guessed = (
             np.stack([indicator(sides[side], granularity) for sides in small_pieces]) for side in (0, 1)
         )
         # A row of tables [recordings, not there or there, not found or found].
-        tables = metrics.multilabel_confusion_matrix(true, guessed, samplewise=True)
+        tables = sklearn_metrics.multilabel_confusion_matrix(true, guessed, samplewise=True)
         for own, ((_, extra), (missed, found)) in zip(scores, tables.tolist(), strict=True):
             expected = Counts(found, found + missed, found + extra)
             assert expected.scores(f"Instrument detection {{}}{suffix}").items() <= own.items()

@@ -5,6 +5,7 @@ import warnings
 import mir_eval
 import numpy as np
 import pytest
+import sklearn.metrics as sklearn_metrics
 
 from mt3.evaluation.metrics import Comparison, Counts, score
 from mt3.evaluation.metrics.rolls import piano_roll_scores
@@ -76,13 +77,14 @@ def test_f1_is_that_of_scikit_learn(small_pieces):
 
 def by_scikit_learn(rolls):
     """Counts of each pair of rolls, which are made classes of one call."""
-    metrics = pytest.importorskip("sklearn.metrics")
     classes = []
     for piece, (true, guessed) in enumerate(rolls):
         # What is silent on both sides counts for nothing; there is much of it.
         sounding = true | guessed
         classes.append(2 * piece + np.stack([true[sounding], guessed[sounding]]))
-    table = metrics.confusion_matrix(*np.concatenate(classes, axis=1), labels=np.arange(2 * len(rolls)))
+    table = sklearn_metrics.confusion_matrix(
+        *np.concatenate(classes, axis=1), labels=np.arange(2 * len(rolls))
+    )
     for row in range(0, 2 * len(rolls), 2):
         own = table[row : row + 2, row : row + 2]
         yield Counts(int(own[1, 1]), int(own[1].sum()), int(own[:, 1].sum()))
