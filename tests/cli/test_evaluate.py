@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +36,21 @@ for line in sys.stdin.read().splitlines():
     except SystemExit as end:
         if end.code:
             raise
+"""
+# Comes before it: the process is killed when it has finished two recordings.
+KILLED = """
+import os, signal
+from mt3.evaluation.finished import FinishedRecordings
+
+keep, kept = FinishedRecordings.keep, []
+
+def keep_or_be_killed(*arguments):
+    keep(*arguments)
+    kept.append(arguments)
+    if len(kept) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+FinishedRecordings.keep = keep_or_be_killed
 """
 
 
@@ -210,9 +226,13 @@ def results_of(directory):
     return document, notes
 
 
-def start(environment, *commands):
+def files_of(directory):
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def start(environment, *commands, program=DRIVER):
     process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER],
+        [sys.executable, "-c", program],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -250,3 +270,18 @@ def test_devices_and_processes_hear_what_one_hears(cpu_devices, tiny, untrained,
         assert results_of(tmp_path / name) == expected, name
     assert "recordings scored: 5" in said[1][0]
     assert said[2][0] == ""
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_undisturbed(cpu_devices, tiny, untrained, data, tmp_path):
+    common = ("eval", "-c", untrained, "--gin_file", tiny, "--data-dir", data, *TASKS, "-o")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed = start(cpu_devices(1), (*common, whole))
+    process = start(cpu_devices(1), (*common, killed), program=KILLED + DRIVER)
+    assert (process.communicate(), process.returncode)[1] == -signal.SIGKILL
+    assert len(list((killed / "recordings").rglob("*.json"))) == 2
+    assert not (killed / "results.json").exists()
+    resumed = start(cpu_devices(1), (*common, killed))
+    said = [process.communicate() for process in (undisturbed, resumed)]
+    assert [undisturbed.returncode, resumed.returncode] == [0, 0], said
+    assert files_of(killed) == files_of(whole)
