@@ -197,7 +197,6 @@ class EvaluationRun:
                 **(settings or {}),
                 **known,
                 "tasks": tasks,
-                "metrics": list(self.metrics),
                 "data_directories": {
                     part.label: str(part.recordings.directory.resolve()) for part in _parts_of(recordings)
                 },

@@ -149,8 +149,9 @@ def evaluate(
       EvaluationError: no recording could be scored, with `strict` one could not, or two have one id.
     """
     directory = None if output_directory is None else Path(output_directory)
-    options = ScoreOptions.of(onsets_only=onsets_only, tracks=tracks, metrics=metrics)
-    options = dataclasses.replace(options, segment_seconds=segment_seconds)
+    options = ScoreOptions.of(
+        onsets_only=onsets_only, tracks=tracks, metrics=metrics, segment_seconds=segment_seconds
+    )
     total = len(recordings) if isinstance(recordings, Sized) else None
     total = None if total is None else len(range(fellows.index, total, fellows.number))
     # None: only where standard error is a terminal.

@@ -58,13 +58,14 @@ class ScoreOptions:
         onsets_only: bool = False,
         tracks: Iterable[TrackLike] | None = None,
         metrics: Sequence[str] = PUBLISHED_METRICS,
+        segment_seconds: float = SEGMENT_SECONDS,
     ) -> ScoreOptions:
         """From what users give, checked now and not at the first recording.
 
         Raises:
           ValueError: a metric is unknown, or a track is none.
         """
-        return cls(onsets_only, tuple(map(Track.of, tracks or ())), expand(metrics))
+        return cls(onsets_only, tuple(map(Track.of, tracks or ())), expand(metrics), segment_seconds)
 
     def settings(self) -> dict[str, Any]:
         """JSON values for the settings of an `EvaluationResult`."""
