@@ -199,6 +199,7 @@ def _finished(output_dir: Path | str, plan: Plan, split: str, overwrite: bool) -
                 f"{path} was prepared differently ({what}); choose another output directory or overwrite it."
             )
     shutil.rmtree(parts_directory(output_dir, plan.dataset, split), ignore_errors=True)
+    remove_left_behind(Path(output_dir), plan.dataset, split)
     return manifest
 
 

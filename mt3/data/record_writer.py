@@ -99,7 +99,7 @@ def finish_split(
     seed: int,
     config: Mapping[str, Any],
 ) -> Manifest:
-    """Writes the manifest of a split whose shards are in place, and removes shards of earlier times.
+    """Writes the manifest of a split whose shards are in place, and removes what is left of earlier times.
 
     Args:
       directory, name, split: which.
@@ -112,6 +112,8 @@ def finish_split(
     for stale in directory.glob(f"{name}-{split}.tfrecord-?????-of-?????"):
         if stale.name not in names:
             stale.unlink()
+    # Again: a worker of a run that was killed may outlive it by a moment, and begin one more shard.
+    remove_left_behind(directory, name, split)
     manifest = Manifest(
         name=name,
         split=split,

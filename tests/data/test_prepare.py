@@ -204,6 +204,26 @@ def test_shards_of_another_configuration_are_not_taken_over(tmp_path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+@pytest.mark.parametrize("finished_before", [False, True])
+def test_what_a_dying_worker_leaves_during_the_next_run_is_removed_at_its_end(tmp_path, finished_before):
+    """A temporary file of the same split goes; one of another split, which may be in use, stays."""
+    own = tmp_path / ".toy-train.tfrecord-00000-of-00004.ab.tmp"
+    others = tmp_path / ".toy-test.tfrecord-00000-of-00001.cd.tmp"
+
+    def leave(item):
+        own.touch()
+        others.touch()
+        return make(item)
+
+    prepare(dataclasses.replace(TOY, make=leave), ToyConfig(), (), tmp_path, splits=["train"], workers=0)
+    assert not own.exists()
+    if finished_before:
+        own.touch()
+        prepare(TOY, ToyConfig(), (), tmp_path, splits=["train"], workers=0)
+        assert not own.exists()
+    assert others.exists()
+
+
 def test_another_number_of_shards_leaves_none_of_the_old(tmp_path):
     prepare(TOY, ToyConfig(), (), tmp_path, workers=0, num_shards=5)
     prepare(TOY, ToyConfig(), (), tmp_path, workers=0, num_shards=2, overwrite=True)
