@@ -1,5 +1,6 @@
-"""How a test session ends, simulated devices, and the checkpoint that T5X itself has written."""
+"""How a test session ends, simulated devices, the checkpoint that T5X itself has written, malformed audio."""
 
+import importlib.util
 import os
 import sys
 import tarfile
@@ -51,3 +52,15 @@ def t5x_directory(tmp_path_factory):
     with tarfile.open(Path(__file__).parent / "golden" / "t5x_checkpoint.tar") as archive:
         archive.extractall(folder, filter="data")
     return folder / "t5x_checkpoint" / "checkpoint_0"
+
+
+@pytest.fixture(scope="session")
+def malformed_audio(tmp_path_factory):
+    """Paths of malformed and odd inputs, see `malformed_audio.py`; not to be changed."""
+    location = Path(__file__).with_name("malformed_audio.py")
+    specification = importlib.util.spec_from_file_location("malformed_audio", location)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.write_malformed(tmp_path_factory.mktemp("malformed") / "audio")

@@ -3,28 +3,54 @@
 Decodes what libsndfile knows (WAV, FLAC, MP3, OGG, AIFF) block by block, mixes
 down and resamples, so that a recording of any length can be streamed in bounded
 memory; a whole file is the same blocks joined. Every file that cannot be used
-in full (missing, empty, another format, cut short, damaged, not a number) is an
-`AudioError` of one line with the remedy, never a shorter or wrong signal. (One
-exception: an MP3 file that does not state its length cannot be seen to be cut short.)
+in full (missing, empty, another format, cut short, damaged, not a number, at a
+rate that nothing is recorded at, a named pipe) is an `AudioError` of one line with
+the remedy, never a shorter or wrong signal. (One exception: an MP3 file that does
+not state its length cannot be seen to be cut short.) What a header claims costs no
+memory: blocks are bounded whatever the rate and the number of channels.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import os
-import re
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import soundfile
 import soxr
 
 from mt3 import files
+from mt3.audio.opening import (
+    CUT_SHORT_REMEDY,
+    UNKNOWN_SAMPLES,
+    AudioError,
+    AudioSource,
+    OpenableFile,
+    check_sample_rate,
+    damaged,
+    open_audio,
+    source_name,
+)
+
+__all__ = [
+    "AudioError",
+    "AudioInfo",
+    "AudioSource",
+    "OpenableFile",
+    "audio_info",
+    "decode_pcm16",
+    "encode_flac",
+    "encode_pcm16",
+    "load_audio",
+    "resample",
+    "resample_blocks",
+    "stream_audio",
+    "to_integers",
+    "write_audio",
+]
 
 _QUALITY = "HQ"  # soxr's: flat to 0.91 of the lower Nyquist frequency, aliases below 20-bit noise
 _FULL_SCALE = 32768
@@ -38,30 +64,10 @@ _LOSSLESS_SUBTYPES = {
     ("FLAC", 24): "PCM_24",
 }
 _WRITE_SAMPLES = 1 << 16  # at a time: libsndfile's Vorbis encoder overflows the stack on long ones
-_UNKNOWN_SAMPLES = 2**63 - 1  # libsndfile's word for "until it ends"
-_UNRECOGNISED = 1  # libsndfile's error code for a format that it does not know
-# Headers written before the length was known (ffmpeg, sox into a pipe) declare about this many bytes or more.
-_UNKNOWN_LENGTH_BYTES = 0x7FFF0000
-# What libsndfile's log says of a file that ends before its header says.
-_CUT_SHORT = re.compile(r"\b(?:data|SSND) : (\d+) \(should be (\d+)\)")
-
-_CUT_SHORT_REMEDY = "fetch it again, or save what is left: ffmpeg -i FILE out.wav"
-
-
-class OpenableFile(Protocol):
-    """A file that has no path of its own, such as a member of an archive; `str()` names it."""
-
-    @property
-    def size(self) -> int: ...
-
-    def open(self) -> BinaryIO: ...
-
-
-AudioSource = str | os.PathLike[str] | bytes | OpenableFile
-
-
-class AudioError(ValueError):
-    """Audio that cannot be used; the message names the file and the remedy."""
+# Numbers of all channels that are decoded at a time: 16 MB.
+_MAX_DECODED = 1 << 22
+# Beyond, no scale of samples explains them (2**31 is the largest in use), and their powers overflow float32.
+_MAX_MAGNITUDE = 1e10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +99,10 @@ def audio_info(source: AudioSource) -> AudioInfo:
     Raises:
       AudioError: as `load_audio`, as far as a header tells.
     """
-    with _open(source) as file:
+    with open_audio(source) as file:
         num_samples = file.frames
-        if num_samples == _UNKNOWN_SAMPLES:
-            num_samples = sum(len(block) for block in _decode(file, _name(source), 1 << 18))
+        if num_samples == UNKNOWN_SAMPLES:
+            num_samples = sum(len(block) for block in _decode(file, source_name(source), 1 << 18))
         return AudioInfo(
             container=file.format,
             encoding=file.subtype,
@@ -118,13 +124,11 @@ def load_audio(source: AudioSource, sample_rate: int = 16000) -> np.ndarray:
       which resampled peaks can exceed a little.
 
     Raises:
-      AudioError: when the file is missing, empty, no audio, cut short, damaged,
-        without samples, or has samples that are not finite.
+      AudioError: when the file is missing, empty, no audio, no ordinary file, cut
+        short, damaged, without samples, at a rate outside 1 kHz to 10 MHz, or has
+        samples that are not finite or beyond 1e10.
     """
-    samples = np.concatenate([np.zeros(0, np.float32), *stream_audio(source, sample_rate)])
-    if not len(samples):
-        raise AudioError(f"{_name(source)} is shorter than a sample at {sample_rate} Hz; record it again.")
-    return samples
+    return np.concatenate(list(stream_audio(source, sample_rate)))
 
 
 def stream_audio(
@@ -146,15 +150,47 @@ def stream_audio(
     block_samples = round(block_seconds * sample_rate)
     if block_samples < 1:
         raise ValueError(f"block_seconds is {block_seconds}; a block must hold at least one sample.")
-    file = _open(source)
-    decoded = _decode(file, _name(source), round(block_seconds * file.samplerate) or 1)
-    return _rebuffer(_resample_stream(decoded, file.samplerate, sample_rate), block_samples)
+    file = open_audio(source)
+    most = max(1, _MAX_DECODED // file.channels)
+    decoded = _decode(file, source_name(source), min(round(block_seconds * file.samplerate) or 1, most))
+    resampled = _resample_stream(decoded, file.samplerate, sample_rate)
+    return _not_empty(_rebuffer(resampled, block_samples), source_name(source), sample_rate)
 
 
 def resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """float32 [samples] or [samples, channels] at another sample rate."""
+    """float32 [samples] or [samples, channels] at another sample rate.
+
+    Raises:
+      AudioError: for a rate outside `opening.MIN_SAMPLE_RATE`..`opening.MAX_SAMPLE_RATE`, except
+        where both are the same.
+    """
     samples = np.asarray(samples, np.float32)
-    return samples if from_rate == to_rate else soxr.resample(samples, from_rate, to_rate, _QUALITY)
+    if from_rate == to_rate:
+        return samples
+    check_sample_rate("audio", from_rate)
+    check_sample_rate("resampled audio", to_rate)
+    return soxr.resample(samples, from_rate, to_rate, _QUALITY)
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """The same for a recording that comes in blocks, in memory for a few of them.
+
+    Args:
+      blocks: float [samples], mono, of any lengths.
+      from_rate: of the blocks, Hz.
+      to_rate: of the result, Hz.
+
+    Returns:
+      An iterator of float32 [samples] of other lengths; joined, they equal the resampled whole.
+
+    Raises:
+      AudioError: at once for a rate as in `resample`; when it is reached, for a sample that is
+        not finite or a block that is not [samples].
+    """
+    if from_rate != to_rate:
+        check_sample_rate("audio", from_rate)
+        check_sample_rate("resampled audio", to_rate)
+    return _resample_stream(_checked_blocks(blocks, from_rate), from_rate, to_rate)
 
 
 def write_audio(
@@ -203,125 +239,6 @@ def decode_pcm16(content: bytes) -> np.ndarray:
     return np.frombuffer(content, "<i2").astype(np.float32) / np.float32(_FULL_SCALE)
 
 
-def _name(source: AudioSource) -> str:
-    return f"audio of {len(source)} bytes" if isinstance(source, bytes) else str(source)
-
-
-def _open(source: AudioSource) -> soundfile.SoundFile:
-    """The opened file, or an AudioError that says what is wrong with it."""
-    name = _name(source)
-    handle: Any
-    if isinstance(source, bytes):
-        size, handle = len(source), io.BytesIO(source)
-    elif not isinstance(source, str | os.PathLike):
-        size, handle = source.size, _Uncomplaining(source.open())
-    else:
-        path = Path(source)
-        if not path.exists():
-            raise AudioError(f"{name} does not exist; check the path.")
-        if path.is_dir():
-            raise AudioError(f"{name} is a folder; name the audio files in it.")
-        size, handle = path.stat().st_size, path
-    if size == 0:
-        raise AudioError(f"{name} is an empty file; fetch or export it again.")
-    try:
-        file = soundfile.SoundFile(handle)
-    except soundfile.LibsndfileError as error:
-        if error.code == _UNRECOGNISED:
-            output = f"{Path(source).stem}.wav" if isinstance(source, str | os.PathLike) else "out.wav"
-            raise AudioError(
-                f"{name} is no WAV, FLAC, MP3 or OGG file; convert it, for example: ffmpeg -i FILE {output}"
-            ) from error
-        raise _damaged(name, error) from error
-    problem = _header_problem(file, source)
-    if problem:
-        file.close()
-        raise AudioError(f"{name} {problem}")
-    if file.format == "MP3" and not _mp3_states_length(source):
-        file.close()
-        return _open_pipe(source)
-    return file
-
-
-def _damaged(name: str, error: Exception) -> AudioError:
-    reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
-    return AudioError(f"{name} is damaged or cut short ({reason}); {_CUT_SHORT_REMEDY}")
-
-
-def _header_problem(file: soundfile.SoundFile, source: AudioSource) -> str | None:
-    """What is wrong with an opened file, in words to put after its name."""
-    for declared, present in _CUT_SHORT.findall(file.extra_info):
-        if int(present) < int(declared) < _UNKNOWN_LENGTH_BYTES:
-            return f"is cut short: {present} of {declared} bytes of samples; {_CUT_SHORT_REMEDY}"
-    if file.format == "OGG" and not _ogg_ends(source):
-        return f"is cut short: its last page is missing; {_CUT_SHORT_REMEDY}"
-    if file.frames == 0:
-        return "holds no samples; record or export it again."
-    return None
-
-
-def _ogg_ends(source: AudioSource) -> bool:
-    """Whether an Ogg file's last page is marked as the last (RFC 3533: bit 2 of its sixth byte)."""
-    longest_page = 65307
-    with _binary(source) as file:
-        file.seek(max(0, file.seek(0, io.SEEK_END) - longest_page))
-        tail = file.read()
-    at = tail.rfind(b"OggS")
-    return at >= 0 and len(tail) > at + 5 and bool(tail[at + 5] & 4)
-
-
-def _mp3_states_length(source: AudioSource) -> bool:
-    """Whether the first MPEG frame is a Xing or VBRI header, which counts the frames."""
-    with _binary(source) as file:
-        head = file.read(10)
-        if head[:3] == b"ID3":  # an ID3v2 tag comes first; its size has seven bits a byte
-            file.seek(10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)))
-        head = file.read(8192)
-    return any(tag in head for tag in (b"Xing", b"Info", b"VBRI"))
-
-
-def _open_pipe(source: AudioSource) -> soundfile.SoundFile:
-    """The file through a pipe, so that libsndfile reads to its end.
-
-    Of a file that it can seek in and that states no length, libsndfile
-    estimates one from the first frame's bit rate and stops there, which can be
-    after a quarter of a file of variable bit rate.
-    """
-    read_end, write_end = os.pipe()
-
-    def feed() -> None:
-        # The reader may stop early.
-        with (
-            contextlib.suppress(BrokenPipeError),
-            os.fdopen(write_end, "wb") as pipe,
-            _binary(source) as file,
-        ):
-            while block := file.read(1 << 16):
-                pipe.write(block)
-
-    threading.Thread(target=feed, daemon=True).start()
-    return soundfile.SoundFile(read_end, closefd=True)
-
-
-def _binary(source: AudioSource) -> BinaryIO:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    return Path(source).open("rb") if isinstance(source, str | os.PathLike) else source.open()
-
-
-class _Uncomplaining:
-    """A file whose damaged part ends it: libsndfile reports that, and cannot pass on exceptions."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.seek, self.tell, self._file = file.seek, file.tell, file
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._file.read(size)
-        except OSError:
-            return b""
-
-
 def _decode(file: soundfile.SoundFile, name: str, block_samples: int) -> Iterator[np.ndarray]:
     """The samples, mixed down: float32 [up to block_samples] each. Closes the file."""
     done = 0
@@ -331,19 +248,32 @@ def _decode(file: soundfile.SoundFile, name: str, block_samples: int) -> Iterato
             try:
                 block = file.read(expected, dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
-                raise _damaged(name, error) from error
-            if len(block) < expected and file.frames != _UNKNOWN_SAMPLES:
+                raise damaged(name, error) from error
+            if len(block) < expected and file.frames != UNKNOWN_SAMPLES:
                 # At the end of a file cut short, and at a damaged part of an Ogg file.
                 raise AudioError(
                     f"{name} is damaged or cut short {(done + len(block)) / file.samplerate:.1f} s into its "
-                    f"{file.frames / file.samplerate:.1f} s; {_CUT_SHORT_REMEDY}"
+                    f"{file.frames / file.samplerate:.1f} s; {CUT_SHORT_REMEDY}"
                 )
-            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+            with np.errstate(over="ignore"):  # of absurd samples, which the check reports
+                mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
             _check_finite(mono, name, done, file.samplerate)
             done += len(block)
             yield mono
             if len(block) < expected:
                 break
+
+
+def _checked_blocks(blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
+    done = 0
+    for block in blocks:
+        block = np.asarray(block, np.float32)
+        if block.ndim != 1:
+            raise AudioError(f"A block of audio has shape {block.shape}; it must be [samples], mono.")
+        _check_finite(block, "audio", done, sample_rate)
+        done += len(block)
+        for start in range(0, len(block), _MAX_DECODED):
+            yield block[start : start + _MAX_DECODED]
 
 
 def _resample_stream(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
@@ -358,14 +288,27 @@ def _resample_stream(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int)
 
 def _rebuffer(blocks: Iterator[np.ndarray], block_samples: int) -> Iterator[np.ndarray]:
     """The same samples in blocks of one length, but for the last."""
-    pending = np.zeros(0, np.float32)
+    parts: list[np.ndarray] = []
+    num_samples = 0
     for block in blocks:
-        pending = np.concatenate([pending, block])
-        while len(pending) >= block_samples:
-            yield pending[:block_samples]
-            pending = pending[block_samples:]
-    if len(pending):
-        yield pending
+        parts.append(block)
+        num_samples += len(block)
+        if num_samples >= block_samples:
+            joined = np.concatenate(parts)
+            end = num_samples - num_samples % block_samples
+            for start in range(0, end, block_samples):
+                yield joined[start : start + block_samples]
+            parts, num_samples = [joined[end:]], num_samples - end
+    if num_samples:
+        yield np.concatenate(parts)
+
+
+def _not_empty(blocks: Iterator[np.ndarray], name: str, sample_rate: int) -> Iterator[np.ndarray]:
+    first = next(blocks, None)
+    if first is None:
+        raise AudioError(f"{name} is shorter than a sample at {sample_rate} Hz; record it again.")
+    yield first
+    yield from blocks
 
 
 def _encode(samples: np.ndarray, sample_rate: int, container: str, bits: int, name: str) -> bytes:
@@ -407,7 +350,7 @@ def to_integers(samples: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _check_finite(samples: np.ndarray, name: str, first_sample: int, sample_rate: int | None) -> None:
-    finite = np.isfinite(samples)
+    finite = np.abs(samples) <= _MAX_MAGNITUDE  # not so for NaN
     if finite.all():
         return
     row = int(np.argwhere(~finite)[0][0])
