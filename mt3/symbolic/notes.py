@@ -109,6 +109,10 @@ class Notes:
 
     def sorted(self) -> Notes:
         """By onset, then pitch, program, drums, offset, velocity: a canonical order."""
+        return self[self.order()]
+
+    def order(self) -> np.ndarray:
+        """int64 [num_notes], the notes' places in the order of `sorted`: to sort what goes with them too."""
         keys = (
             self.velocity,
             self.offset_seconds,
@@ -117,7 +121,7 @@ class Notes:
             self.pitch,
             self.onset_seconds,
         )
-        return self[np.lexsort(keys)]
+        return np.lexsort(keys)
 
     def shift(self, seconds: float) -> Notes:
         """All notes moved later by `seconds` (earlier where negative)."""

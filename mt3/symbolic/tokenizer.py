@@ -8,7 +8,7 @@ moved up by the special ids, ended by EOS, padded with 0.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from mt3.symbolic import vocabularies
 from mt3.symbolic.event_codec import Codec
-from mt3.symbolic.note_decoding import DecodedNotes, decode_segments
+from mt3.symbolic.note_decoding import DecodedNotes, NoteDecoder, decode_segments
 from mt3.symbolic.note_encoding import NoteEvents, encode_notes, segment_tokens
 from mt3.symbolic.notes import Notes
 from mt3.symbolic.run_length import merge_streams
+from mt3.symbolic.sounding_notes import PUBLISHED_TIES, HeardNote, TieRule
 from mt3.symbolic.vocabularies import EOS_ID, NUM_SPECIAL_IDS, PAD_ID, VocabularyConfig
 
 _END = np.array([EOS_ID - NUM_SPECIAL_IDS], np.int32)
@@ -114,23 +115,43 @@ class Tokenizer:
         merged = merge_streams(streams, self.codec, join_ties=join_ties)
         return np.concatenate([merged, _END]) + np.int32(NUM_SPECIAL_IDS)
 
-    def decode(self, segments: Sequence[tuple[float, np.ndarray]]) -> DecodedNotes:
+    def decode(
+        self,
+        segments: Sequence[tuple[float, np.ndarray]],
+        log_probs: Sequence[np.ndarray] | None = None,
+    ) -> DecodedNotes:
         """Notes of the segments of one recording.
 
         Args:
           segments: (start_seconds, target ids) in any order; ids after the first
             EOS are not read. Start times are rounded down to the time grid, as
             encoding does.
+          log_probs: of the target ids of each segment; None: not known.
         """
+        events = [
+            written_events(ids, None if log_probs is None else log_probs[index])
+            for index, (_, ids) in enumerate(segments)
+        ]
+        starts = [self.start_step(start_seconds) for start_seconds, _ in segments]
         return decode_segments(
-            [
-                (int(self._floor_steps(start_seconds)), _event_ids(ids, keep_padding=True))
-                for start_seconds, ids in segments
-            ],
+            [(start, ids) for start, (ids, _) in zip(starts, events, strict=True)],
             self.vocabulary,
             ties=self.ties,
             onsets_only=self.onsets_only,
+            log_probs=None if log_probs is None else [own for _, own in events if own is not None],
         )
+
+    def note_decoder(
+        self, tie_rule: TieRule = PUBLISHED_TIES, emit: Callable[[HeardNote], None] | None = None
+    ) -> NoteDecoder:
+        """A decoder of this tokenizer's events, for `start_step` and `written_events` of each segment."""
+        return NoteDecoder(
+            self.vocabulary, ties=self.ties, onsets_only=self.onsets_only, tie_rule=tie_rule, emit=emit
+        )
+
+    def start_step(self, start_seconds: float) -> int:
+        """The step that a segment starts with: rounded down, as encoding does."""
+        return int(self._floor_steps(start_seconds))
 
     def _floor_steps(self, seconds: npt.ArrayLike) -> np.ndarray:
         steps = np.asarray(seconds) * self.vocabulary.steps_per_second
@@ -146,11 +167,23 @@ class Tokenizer:
         return cls(**{**values, "vocabulary": VocabularyConfig(**values["vocabulary"])})
 
 
-def _event_ids(ids: npt.ArrayLike, *, keep_padding: bool = False) -> np.ndarray:
-    """Event ids up to the first EOS, negative where an id is special."""
+def written_events(
+    ids: npt.ArrayLike, log_probs: npt.ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Event ids of target ids, up to the first EOS, and their log-probabilities where they are given.
+
+    Returns:
+      Ids, negative where a target id is special (padding too), and the part of
+      `log_probs` that belongs to them.
+    """
     ids = np.asarray(ids)
     ends = np.flatnonzero(ids == EOS_ID)
-    ids = ids[: ends[0]] if len(ends) else ids
-    if not keep_padding:
-        ids = ids[ids != PAD_ID]
-    return ids - NUM_SPECIAL_IDS
+    length = int(ends[0]) if len(ends) else len(ids)
+    own = None if log_probs is None else np.asarray(log_probs, np.float32)[:length]
+    return ids[:length] - NUM_SPECIAL_IDS, own
+
+
+def _event_ids(ids: npt.ArrayLike) -> np.ndarray:
+    """Event ids up to the first EOS, without padding; negative where an id is special."""
+    events, _ = written_events(ids)
+    return events[events != PAD_ID - NUM_SPECIAL_IDS]

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mt3.symbolic.note_decoding import decode_segments
+from mt3.symbolic.note_decoding import NoteDecoder, decode_segments
+from mt3.symbolic.notes import Notes
 from mt3.symbolic.vocabularies import VocabularyConfig, build_codec
 
 CONFIG = VocabularyConfig(num_velocity_bins=1, program_granularity="full")
@@ -89,3 +90,76 @@ def test_whatever_a_model_writes_decodes_to_notes_that_can_be_written(segments, 
     assert (notes.duration_seconds > 0.0099).all()
     assert ((notes.velocity >= 1) & (notes.velocity <= 127)).all()
     assert ((notes.pitch >= 0) & (notes.pitch <= 127) & (notes.program >= 0) & (notes.program <= 127)).all()
+
+
+SEGMENTS = st.lists(st.lists(st.one_of(st.integers(-5, 1500), st.integers(0, 40)), max_size=60), max_size=5)
+
+
+@settings(deadline=None, max_examples=100)
+@given(segments=SEGMENTS, ties=st.booleans(), onsets_only=st.booleans(), takes=st.sets(st.integers(0, 4)))
+def test_segments_one_by_one_give_the_same_whenever_notes_are_taken(segments, ties, onsets_only, takes):
+    numbered = [(200 * index, np.array(tokens, int)) for index, tokens in enumerate(segments)]
+    whole = decode_segments(numbered, CONFIG, ties=ties, onsets_only=onsets_only)
+    decoder, parts = NoteDecoder(CONFIG, ties=ties, onsets_only=onsets_only), []
+    for index, (start_step, tokens) in enumerate(numbered):
+        # The last segment's end is named too: whether it is the last one is not known then.
+        decoder.add(start_step, tokens, end_step=start_step + 200)
+        if index in takes:
+            parts.append(decoder.take()[0])
+    decoder.finish()
+    parts.append(decoder.take()[0])
+    assert Notes.concatenate(parts) == whole.notes
+    assert (decoder.invalid_events, decoder.dropped_events) == (whole.invalid_events, whole.dropped_events)
+    assert len(decoder.take()[0]) == 0
+
+
+def test_segments_come_in_order():
+    decoder = NoteDecoder(CONFIG)
+    decoder.add(200, _ids("tie 0"))
+    with pytest.raises(ValueError, match="starts at step 100, before the last one at 200"):
+        decoder.add(100, _ids("tie 0"))
+
+
+def test_confidence_is_of_the_tokens_that_state_the_onset():
+    events = ["tie 0", "program 3", "velocity 1", "pitch 60", "shift 10", "shift 20", "pitch 64"]
+    events += ["shift 40", "velocity 0", "pitch 60", "drum 38", "velocity 1", "drum 38"]
+    probability = np.array([0.1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.95, 0.3, 0.2, 0.1, 0.85, 0.75])
+    decoded = decode_segments([(0, _ids(*events))], CONFIG, log_probs=[np.log(probability)])
+    assert decoded.notes.pitch.tolist() == [60, 38, 64]
+    assert decoded.confidence is not None
+    assert decoded.confidence.dtype == np.float32
+    expected = [0.9 * 0.8 * 0.7, 0.95 * 0.85 * 0.75, 0.9 * 0.8 * 0.6 * 0.5 * 0.4]
+    np.testing.assert_allclose(decoded.confidence, expected, rtol=1e-6)
+
+
+def test_a_segment_begins_at_a_known_time():
+    """The last shift of the segment before says nothing of it; its program and velocity do."""
+    first, second = _ids("program 3", "velocity 1", "shift 10", "pitch 60"), _ids("pitch 62")
+    log_probs = [np.log([0.9, 0.8, 0.5, 0.7]), np.log([0.6])]
+    decoded = decode_segments([(0, first), (200, second)], CONFIG, ties=False, log_probs=log_probs)
+    np.testing.assert_allclose(decoded.confidence, [0.9 * 0.8 * 0.5 * 0.7, 0.9 * 0.8 * 0.6], rtol=1e-6)
+
+
+def test_without_probabilities_all_is_certain():
+    decoded = decode_segments([(0, _ids("velocity 1", "pitch 60", "drum 38"))], CONFIG, ties=False)
+    assert decoded.confidence is not None
+    assert decoded.confidence.tolist() == [1.0, 1.0]
+
+
+def test_events_beyond_the_last_segment_are_read_at_the_end():
+    decoder = NoteDecoder(CONFIG, ties=False)
+    decoder.add(
+        0, _ids("velocity 1", "pitch 60", "shift 150", "shift 60", "velocity 0", "pitch 60"), end_step=200
+    )
+    assert decoder.late_events == 3
+    assert [note.onset_step for note in decoder.sounding(200)] == [0]
+    decoder.finish()
+    assert _rows(decoder.take()[0]) == [(0.0, 2.1, 60, 0)]
+    assert decoder.dropped_events == 0
+
+
+def test_many_notes_keep_their_order():
+    """More than are kept as rows."""
+    events = ["velocity 1"] + [event for index in range(2500) for event in (f"shift {index // 3}", "drum 38")]
+    decoded = decode_segments([(0, _ids(*events))], CONFIG, ties=False)
+    np.testing.assert_allclose(decoded.notes.onset_seconds, np.arange(2500) // 3 / 100)
