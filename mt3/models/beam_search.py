@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mt3.models.cached_decoder import DecoderWeights, KeysValues, empty_cache, grow_cache, step
+from mt3.models.cached_decoder import DecoderWeights, KeysValues, empty_cache, resize_cache, step
 from mt3.models.transformer import TransformerConfig
 from mt3.symbolic.vocabularies import EOS_ID
 
@@ -73,12 +73,13 @@ def advance(
         previous = jax.lax.dynamic_index_in_dim(
             state.live.tokens, jnp.maximum(state.position - 1, 0), axis=2, keepdims=False
         )
-        logits, cache = step(config, weights, encoded, state.cache, previous.reshape(-1), state.position)
         batch, beam_size = state.live.scores.shape
+        positions = jnp.full(batch * beam_size, state.position)
+        logits, cache = step(config, weights, encoded, state.cache, previous.reshape(-1), positions)
         log_probs = jax.nn.log_softmax(logits).reshape(batch, beam_size, -1)
         return _select(state._replace(cache=cache), log_probs, length_penalty)
 
-    state = state._replace(cache=grow_cache(state.cache, length))
+    state = state._replace(cache=resize_cache(state.cache, length))
     return jax.lax.while_loop(lambda s: (s.position < length) & ~s.done, take_step, state)
 
 

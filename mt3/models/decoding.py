@@ -5,7 +5,9 @@ then takes one step a token under `lax.while_loop`, until every segment has
 ended. The cache of earlier positions grows in stages, so that an early step
 does not attend over the 1024 positions that the longest segment may need; each
 stage is compiled on first use only, and segments that end early never pay for
-the later ones.
+the later ones. Here all segments of a batch begin together and wait for the
+longest; `mt3.models.segment_decoding` gives the places of those that have ended
+to others.
 
 What `generate` returns for a segment does not depend on the other segments of
 its batch, nor on the stages, up to rounding.
@@ -15,23 +17,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mt3.models import beam_search
-from mt3.models.cached_decoder import (
-    DecoderWeights,
-    KeysValues,
-    empty_cache,
-    encode,
-    fuse_weights,
-    grow_cache,
-    step,
-)
+from mt3.models import beam_search, row_decoding
+from mt3.models.beam_search import BeamState
+from mt3.models.cached_decoder import DecoderWeights, KeysValues, encode, fuse_weights
+from mt3.models.row_decoding import RowState, TokenChoice
+from mt3.models.token_constraints import ConstraintConfig
 from mt3.models.transformer import TransformerConfig
-from mt3.symbolic.vocabularies import EOS_ID, PAD_ID
 
 _CACHE_STEP = 128
 
@@ -48,6 +44,8 @@ def generate(
     rng: jax.Array | None = None,
     return_log_probs: bool = False,
     cache_lengths: Sequence[int] | None = None,
+    constraint: ConstraintConfig | None = None,
+    quantize: bool = False,
 ) -> Any:
     """Generates the tokens of a batch of segments. Not to be called under `jit`: it jits its parts.
 
@@ -65,6 +63,8 @@ def generate(
         those before it, as the network has it (at temperature 1).
       cache_lengths: increasing lengths of the cache to go through, the last at
         least `max_tokens`; `default_cache_lengths(max_tokens)` if None.
+      constraint: which tokens may follow which; not for beam search.
+      quantize: keep the decoder's kernels in 8 bits.
 
     Returns:
       int32 tokens [batch, max_tokens]: up to and with the end-of-sequence id 1,
@@ -74,21 +74,20 @@ def generate(
     Raises:
       ValueError: an option is out of its range, or two exclude each other.
     """
-    _check_options(max_tokens, temperature, beam_size, length_penalty, rng)
+    check_options(max_tokens, temperature, beam_size, length_penalty, rng is not None, constraint)
     lengths = _checked_cache_lengths(max_tokens, cache_lengths)
-    weights, encoded = _prepare(config, max_tokens, params, features)
+    weights, encoded = _prepare(config, max_tokens, quantize, params, features)
     batch = features.shape[0]
     if beam_size > 1:
         state = beam_search.initial_state(config, batch, beam_size, max_tokens, lengths[0])
         advance = functools.partial(beam_search.advance, length_penalty=length_penalty)
-        state = _run(lambda s, n: advance(config, weights, encoded, s, length=n), state, lengths)
+        state = _search(lambda s, n: advance(config, weights, encoded, s, length=n), state, lengths)
         tokens, log_probs = beam_search.best(state)
     else:
-        keys = None if temperature == 0.0 or rng is None else _segment_keys(rng, batch)
-        state = _initial_state(config, batch, max_tokens, lengths[0])
-        state = _run(
-            lambda s, n: _advance(config, weights, encoded, s, keys, temperature, length=n), state, lengths
-        )
+        choice = TokenChoice(temperature > 0.0, constraint)
+        keys = None if temperature == 0.0 or rng is None else segment_keys(rng, batch)
+        state = _start(config, choice, encoded, keys, max_tokens=max_tokens, length=lengths[0])
+        state = _generate_rows(config, choice, weights, state, temperature, lengths)
         tokens, log_probs = state.tokens, state.log_probs
     return (tokens, log_probs) if return_log_probs else tokens
 
@@ -104,16 +103,10 @@ def default_cache_lengths(max_tokens: int) -> list[int]:
     return [*lengths[:-1], max_tokens]
 
 
-class _Stoppable(Protocol):
-    @property
-    def done(self) -> jax.Array: ...
-
-
-_State = TypeVar("_State", bound=_Stoppable)
-
-
-def _run(advance: Callable[[_State, int], _State], state: _State, lengths: Sequence[int]) -> _State:
-    """Advances through the stages until all has ended."""
+def _search(
+    advance: Callable[[BeamState, int], BeamState], state: BeamState, lengths: Sequence[int]
+) -> BeamState:
+    """Beam search through the stages, until all is done."""
     for length in lengths:
         state = advance(state, length)
         if length == lengths[-1] or bool(state.done):
@@ -121,94 +114,64 @@ def _run(advance: Callable[[_State, int], _State], state: _State, lengths: Seque
     return state
 
 
-@functools.partial(jax.jit, static_argnames=("config", "max_tokens"))
+def _generate_rows(
+    config: TransformerConfig,
+    choice: TokenChoice,
+    weights: DecoderWeights,
+    state: RowState,
+    temperature: float,
+    lengths: Sequence[int],
+) -> RowState:
+    """All rows from their start through the stages, until all have ended."""
+    for length in lengths:
+        if length != lengths[0]:
+            state = row_decoding.resize_rows(state, length)
+        state = row_decoding.advance(config, choice, weights, state, temperature, lengths[-1], 0)
+        if length == lengths[-1] or not bool(state.running.any()):
+            break
+    return state
+
+
+@functools.partial(jax.jit, static_argnames=("config", "max_tokens", "quantize"))
 def _prepare(
-    config: TransformerConfig, max_tokens: int, params: Mapping[str, Any], features: jax.Array
+    config: TransformerConfig, max_tokens: int, quantize: bool, params: Mapping[str, Any], features: jax.Array
 ) -> tuple[DecoderWeights, KeysValues]:
-    return fuse_weights(config, params, max_tokens), encode(config, params, features)
+    weights = fuse_weights(config, params, max_tokens, quantize=quantize)
+    return weights, encode(config, params, features)
 
 
-class _SamplingState(NamedTuple):
-    """One sequence a segment, [batch, ...], all at the same position."""
-
-    position: jax.Array  # how many tokens there are
-    previous: jax.Array  # [batch], the last of them
-    tokens: jax.Array  # [batch, max_tokens]
-    log_probs: jax.Array  # [batch, max_tokens]
-    ended: jax.Array  # [batch]
-    cache: KeysValues
-
-    @property
-    def done(self) -> jax.Array:
-        return jnp.all(self.ended)
-
-
-def _initial_state(config: TransformerConfig, batch: int, max_tokens: int, length: int) -> _SamplingState:
-    return _SamplingState(
-        position=jnp.int32(0),
-        previous=jnp.zeros(batch, jnp.int32),
-        tokens=jnp.zeros((batch, max_tokens), jnp.int32),
-        log_probs=jnp.zeros((batch, max_tokens), jnp.float32),
-        ended=jnp.zeros(batch, bool),
-        cache=empty_cache(config, batch, length),
+@functools.partial(jax.jit, static_argnames=("config", "choice", "max_tokens", "length"))
+def _start(
+    config: TransformerConfig,
+    choice: TokenChoice,
+    encoded: KeysValues,
+    keys: jax.Array | None,
+    *,
+    max_tokens: int,
+    length: int,
+) -> RowState:
+    limits = jnp.full(len(encoded.keys[0]), max_tokens, jnp.int32)
+    return row_decoding.start_rows(
+        config, choice, encoded, limits, keys, max_tokens=max_tokens, length=length
     )
 
 
-@functools.partial(jax.jit, static_argnames=("config", "length"))
-def _advance(
-    config: TransformerConfig,
-    weights: DecoderWeights,
-    encoded: KeysValues,
-    state: _SamplingState,
-    keys: jax.Array | None,
-    temperature: jax.Array | float,
-    *,
-    length: int,
-) -> _SamplingState:
-    """Generates up to position `length`, or until every segment has ended."""
-
-    def take_step(state: _SamplingState) -> _SamplingState:
-        logits, cache = step(config, weights, encoded, state.cache, state.previous, state.position)
-        chosen = _choose(logits, keys, state.position, temperature)
-        log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), chosen[:, None], axis=-1)[:, 0]
-        chosen = jnp.where(state.ended, PAD_ID, chosen)
-        log_prob = jnp.where(state.ended, 0.0, log_prob)
-        return _SamplingState(
-            position=state.position + 1,
-            previous=chosen,
-            tokens=jax.lax.dynamic_update_index_in_dim(state.tokens, chosen, state.position, axis=1),
-            log_probs=jax.lax.dynamic_update_index_in_dim(state.log_probs, log_prob, state.position, axis=1),
-            ended=state.ended | (chosen == EOS_ID),
-            cache=cache,
-        )
-
-    state = state._replace(cache=grow_cache(state.cache, length))
-    return jax.lax.while_loop(lambda s: (s.position < length) & ~s.done, take_step, state)
-
-
-def _choose(
-    logits: jax.Array, keys: jax.Array | None, position: jax.Array, temperature: jax.Array | float
-) -> jax.Array:
-    """The next token of each segment, int32 [batch]: the most likely, or with `keys` a drawn one."""
-    if keys is None:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-
-    def draw(key: jax.Array, row: jax.Array) -> jax.Array:
-        return jax.random.categorical(jax.random.fold_in(key, position), row / temperature)
-
-    return jax.vmap(draw)(keys, logits).astype(jnp.int32)
-
-
-def _segment_keys(rng: jax.Array, batch: int) -> jax.Array:
+def segment_keys(rng: jax.Array, batch: int) -> jax.Array:
     """A random stream a segment, the same whatever the size of its batch."""
     if rng.ndim == 1:
         return rng
     return jax.vmap(functools.partial(jax.random.fold_in, rng))(jnp.arange(batch))
 
 
-def _check_options(
-    max_tokens: int, temperature: float, beam_size: int, length_penalty: float, rng: jax.Array | None
+def check_options(
+    max_tokens: int,
+    temperature: float,
+    beam_size: int,
+    length_penalty: float,
+    has_rng: bool,
+    constraint: ConstraintConfig | None = None,
 ) -> None:
+    """Raises a ValueError for options of `generate` out of range, or that exclude each other."""
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}: give at least 1")
     if not 0.0 <= temperature < float("inf"):
@@ -219,8 +182,10 @@ def _check_options(
         raise ValueError(f"length_penalty is {length_penalty}: give a number of at least 0")
     if temperature > 0.0 and beam_size > 1:
         raise ValueError(f"temperature is {temperature} and beam_size {beam_size}: use one or the other")
-    if temperature > 0.0 and rng is None:
+    if temperature > 0.0 and not has_rng:
         raise ValueError(f"temperature is {temperature} without a random key: give rng=jax.random.key(seed)")
+    if constraint is not None and beam_size > 1:
+        raise ValueError(f"beam_size is {beam_size} with constrained tokens: use one or the other")
 
 
 def _checked_cache_lengths(max_tokens: int, lengths: Sequence[int] | None) -> list[int]:

@@ -13,6 +13,7 @@ A further architecture is one more row of `ARCHITECTURES`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from mt3.models.compute import ComputeConfig
 from mt3.models.decoding import generate
 from mt3.models.flops import transformer_training_flops
 from mt3.models.losses import token_loss
+from mt3.models.segment_decoding import DecoderSettings, SegmentDecoder, make_decoder, prepare
 from mt3.models.transformer import Transformer, TransformerConfig
 from mt3.symbolic.tokenizer import Tokenizer
 from mt3.symbolic.vocabularies import VocabularyConfig
@@ -49,6 +51,8 @@ class Architecture:
         (features [batch, frames, input_features], previous tokens
         [batch, tokens]) to float32 logits [batch, tokens, vocab_size].
       generate: see `mt3.models.decoding.generate`.
+      prepare: see `mt3.models.segment_decoding.prepare`.
+      make_decoder: see `mt3.models.segment_decoding.make_decoder`.
       training_flops: from a config, frames, tokens and features of a frame to
         floating-point operations of an example; see `mt3.models.flops`.
     """
@@ -56,11 +60,15 @@ class Architecture:
     network_config: type
     module: Callable[[Any, ComputeConfig], nn.Module]
     generate: Callable[..., Any]
+    prepare: Callable[..., Any]
+    make_decoder: Callable[..., SegmentDecoder]
     training_flops: Callable[[Any, int, int, int], int]
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "mt3": Architecture(TransformerConfig, Transformer, generate, transformer_training_flops),
+    "mt3": Architecture(
+        TransformerConfig, Transformer, generate, prepare, make_decoder, transformer_training_flops
+    ),
 }
 
 
@@ -278,10 +286,38 @@ class TranscriptionModel:
         features = _jitted_features(self, jnp.asarray(inputs))
         return decode(self.spec.network, params, features, max_tokens=max_tokens, **options)
 
+    def prepare_decoding(
+        self, params: Params, settings: DecoderSettings, sharding: jax.sharding.Sharding | None = None
+    ) -> Any:
+        """What any number of decoders of `make_decoder`, with these settings and sharding, share.
+
+        Segments hold audio frames, whatever the spec's `input_kind`.
+        """
+        row = get_architecture(self.spec.architecture)
+        to_features = _jitted_log_mel(self.spec.spectrogram)
+        return row.prepare(self.spec.network, params, to_features, settings, sharding)
+
+    def make_decoder(
+        self,
+        prepared: Any,
+        settings: DecoderSettings,
+        num_segments: int,
+        sharding: jax.sharding.Sharding | None = None,
+        num_parts: int = 1,
+    ) -> SegmentDecoder:
+        """See `mt3.models.segment_decoding.make_decoder`."""
+        row = get_architecture(self.spec.architecture)
+        return row.make_decoder(prepared, settings, num_segments, sharding, num_parts)
+
     def _init_boxed(self, rng: jax.Array) -> Any:
         # Parameter shapes depend on no sequence length, so one frame and one token will do.
         frames = jnp.zeros((1, 1, self.spec.spectrogram.num_mel_bins), jnp.float32)
         return self.module.init(rng, frames, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+@functools.cache
+def _jitted_log_mel(config: SpectrogramConfig) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(functools.partial(log_mel, config=config))
 
 
 _jitted_features = jax.jit(TranscriptionModel.features, static_argnums=0)

@@ -21,8 +21,10 @@ def _stepped_logits(config, params, frames, tokens, cache_length):
     logits = []
     for position in range(tokens.shape[1]):
         if position == cache_length:
-            cache = cached_decoder.grow_cache(cache, tokens.shape[1])
-        row, cache = _step(config, weights, encoded, cache, tokens[:, position], np.int32(position))
+            cache = cached_decoder.resize_cache(cache, tokens.shape[1])
+        row, cache = _step(
+            config, weights, encoded, cache, tokens[:, position], np.full(len(tokens), position)
+        )
         logits.append(row)
     return np.stack(logits, axis=1)
 

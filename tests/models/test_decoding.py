@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mt3.models import decoding
+from mt3.models import row_decoding
 from mt3.models.decoding import default_cache_lengths, generate
 
 EOS = 1
@@ -83,14 +83,14 @@ def test_stops_when_every_segment_has_ended(tiny_config, ending, monkeypatch):
     ends = np.flatnonzero((everything == EOS).any(axis=1))
     assert len(ends) > 1
     positions = []
-    advance = decoding._advance
+    advance = row_decoding.advance
 
-    def record(*args, **kwargs):
-        state = advance(*args, **kwargs)
-        positions.append(int(state.position))
+    def record(*args):
+        state = advance(*args)
+        positions.append(int(state.positions.max()))
         return state
 
-    monkeypatch.setattr(decoding, "_advance", record)
+    monkeypatch.setattr(row_decoding, "advance", record)
     stages = [10, 20, 29, 30]
     tokens = generate(tiny_config, params, features[ends], max_tokens=30, cache_lengths=stages)
     longest = _lengths(everything[ends]).max()
@@ -102,8 +102,8 @@ def test_stops_when_every_segment_has_ended(tiny_config, ending, monkeypatch):
 def test_compiles_once_a_shape(tiny_config, ending, monkeypatch):
     params, features = ending
     traced = []
-    step = decoding.step
-    monkeypatch.setattr(decoding, "step", lambda *args: traced.append(args[4].shape) or step(*args))
+    step = row_decoding.step
+    monkeypatch.setattr(row_decoding, "step", lambda *args: traced.append(args[4].shape) or step(*args))
     options = {"max_tokens": 31, "cache_lengths": [31]}  # a shape of this test's own
     generate(tiny_config, params, features, **options)
     assert len(traced) == 1
