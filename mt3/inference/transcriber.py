@@ -1,58 +1,54 @@
 """Audio in, notes out: a checkpoint applied to recordings of any length.
 
-The audio is read in blocks and cut into the model's segments, which are
-decoded in batches; only their tokens are kept until the notes are put
-together, so memory does not grow with the audio. Evaluation and the command
-line transcribe through this same path. Batches may be cut up between devices.
-What is heard in a segment depends neither on its batch nor on the devices, up
-to rounding.
+The audio is read in blocks and cut into the model's segments, which are decoded
+side by side; a place that a segment leaves is taken by the next one, of whichever
+recording. Only notes are kept, so memory does not grow with the audio.
+Evaluation, the command line and the page transcribe through this same path.
+What is heard in a segment depends neither on what is decoded beside it nor on
+the devices, up to rounding.
+
+A transcriber may be used by several threads at a time: what a call needs is its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Sharding
 
-from mt3.audio.io import resample, stream_audio
-from mt3.audio.spectrograms import log_mel, split_frames
+from mt3.inference.continuity import ContinuityOptions
+from mt3.inference.recording_queue import RecordingQueue
+from mt3.inference.transcription import (
+    Audio,
+    Event,
+    Failed,
+    Finished,
+    Job,
+    Progress,
+    Transcription,
+    never,
+)
 from mt3.models.loading import NO_HINTS, ModelHints, load_model
 from mt3.models.model import ModelSpec, TranscriptionModel
-from mt3.symbolic.notes import Notes
-from mt3.symbolic.vocabularies import EOS_ID
+from mt3.models.segment_decoding import DecoderSettings, SegmentDecoder
+from mt3.models.token_constraints import ConstraintConfig
+from mt3.symbolic.instrument_names import map_instruments
 
-Audio = str | Path | np.ndarray
-Item = TypeVar("Item")
+_IDLE_SECONDS = 0.01
 
-
-@dataclasses.dataclass(frozen=True)
-class Transcription:
-    """What a transcriber heard in one recording.
-
-    Attributes:
-      notes: in order of onset, none after the end of the audio.
-      invalid_events: tokens that could not follow those before them.
-      dropped_events: tokens ignored because their time had passed.
-      num_events: tokens in all, those above among them, ends of segments not.
-      truncated_segments: segments whose tokens ran into the limit without an
-        end; their last notes may be missing.
-      duration_seconds: length of the audio.
-    """
-
-    notes: Notes
-    invalid_events: int
-    dropped_events: int
-    num_events: int
-    truncated_segments: int
-    duration_seconds: float
+# What the weights of a network may be kept in -> the activation type (None: the
+# network's own) and whether the decoder's kernels are rounded to 8 bits.
+WEIGHTS: dict[str, tuple[str | None, bool]] = {
+    "float32": (None, False),
+    "bfloat16": ("bfloat16", False),
+    "int8": (None, True),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +60,19 @@ class DecodingOptions:
       temperature: 0 takes the likeliest token, above it samples.
       beam_size: hypotheses kept; 1 is greedy.
       seed: of the sampling.
+      weights: a key of `WEIGHTS`: "float32", "bfloat16" (which computes in it too) or
+        "int8" (the decoder's kernels; computes as it would otherwise).
     """
 
     max_tokens: int | None = None
     temperature: float = 0.0
     beam_size: int = 1
     seed: int = 0
+    weights: str = "float32"
 
-
-class _Segment(NamedTuple):
-    """A stretch of a recording."""
-
-    index: int  # in the recording
-    frames: np.ndarray  # [input_frames, hop_samples]
+    def __post_init__(self) -> None:
+        if self.weights not in WEIGHTS:
+            raise ValueError(f"weights is {self.weights!r}: choose one of {', '.join(WEIGHTS)}")
 
 
 class Transcriber:
@@ -93,15 +89,20 @@ class Transcriber:
         *,
         batch_segments: int = 8,
         decoding: DecodingOptions = DecodingOptions(),
+        continuity: ContinuityOptions = ContinuityOptions(),
         batch_sharding: Sharding | None = None,
     ) -> None:
         """Args:
         spec: the model's spec.
         params: its parameters, as `TranscriptionModel.init` lays them out.
-        batch_segments: segments decoded together, by each part that batches are cut into.
+        batch_segments: segments decoded side by side, by each part that batches are cut into.
         decoding: how tokens are chosen.
+        continuity: how segments are made to agree.
         batch_sharding: cuts batches up, along their first axis, between devices of
           this process, on which the parameters then must be; None for one device.
+
+        Raises:
+          ValueError: options exclude each other, or the model cannot do what they ask.
         """
         if batch_segments < 1:
             raise ValueError(f"batch_segments is {batch_segments}: give at least 1")
@@ -109,9 +110,20 @@ class Transcriber:
         self.params = params
         self.batch_segments = batch_segments
         self.decoding = decoding
+        self.continuity = continuity
         self._batch_sharding = batch_sharding
         self._num_parts = 1 if batch_sharding is None else _num_parts(batch_sharding)
-        self._model = TranscriptionModel(spec)
+        activation_dtype, quantize = WEIGHTS[decoding.weights]
+        self._model = TranscriptionModel(_with_activations(spec, activation_dtype))
+        self._settings = DecoderSettings(
+            max_tokens=decoding.max_tokens or spec.max_target_tokens,
+            temperature=decoding.temperature,
+            beam_size=decoding.beam_size,
+            constraint=_constraint(spec, continuity),
+            quantize=quantize,
+        )
+        self._prepared: Any = None
+        self._preparing = threading.Lock()
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, hints: ModelHints = NO_HINTS, **options: Any) -> Transcriber:
@@ -132,180 +144,152 @@ class Transcriber:
         audio: Audio,
         sample_rate: int | None = None,
         progress: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] = never,
     ) -> Transcription:
-        """Transcribes a file or samples.
+        """Transcribes one recording.
 
         Args:
-          audio: a path, or mono samples [num_samples].
-          sample_rate: of the samples; the model's own where it is left out.
-          progress: called after every batch with the seconds decoded so far.
+          audio: a path, mono samples [num_samples] or blocks of them.
+          sample_rate: of samples and blocks; the model's own where it is left out.
+          progress: called now and then with the seconds decoded so far.
+          cancelled: asked now and then whether to give up.
 
         Raises:
-          AudioError: the file cannot be read.
+          AudioError: the audio cannot be read.
+          Cancelled: the caller wished so.
         """
-        heard = _Heard()
-        segments = self._segments(heard.counted(self._blocks(audio, sample_rate)))
-        for batch in _batched(segments, self._largest_batch):
-            heard.tokens.extend(self._decode(batch))
+        for event in self.follow([Job(audio, sample_rate, cancelled)]):
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Finished):
+                return event.transcription
             if progress is not None:
-                progress(len(heard.tokens) * self.spec.segment_seconds)
-        return self._assemble(heard)
+                progress(event.decoded_seconds)
+        raise RuntimeError("a recording ended without a result")
+
+    def stream(
+        self, audio: Audio, sample_rate: int | None = None, cancelled: Callable[[], bool] = never
+    ) -> Iterator[Progress]:
+        """Transcribes one recording and gives its notes as soon as they are final.
+
+        Together they are those of `transcribe`, but for what is known at the end
+        only (`ContinuityOptions.smooth_programs`).
+
+        Args and errors: see `transcribe`.
+        """
+        for event in self.follow([Job(audio, sample_rate, cancelled)]):
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Progress):
+                yield event
 
     def transcribe_all(self, recordings: Iterable[Audio]) -> Iterator[Transcription]:
         """Transcribes recordings in their order; segments of several share a batch.
 
         All batches have one size, the last one being filled up, so that no shape of
-        a batch tells what else was transcribed. Of the recordings, one is in memory.
+        a batch tells what else was transcribed. Of the recordings, one is read at a time.
 
         Args:
-          recordings: a path or mono samples [num_samples] at the model's rate each;
+          recordings: see `Job.audio`, at the model's rate where they are samples;
             read while earlier ones are transcribed.
 
         Raises:
           AudioError: a file cannot be read.
         """
-        waiting: deque[_Heard] = deque()
+        early: dict[int, Transcription] = {}
+        following = 0
+        for event in self.follow(map(Job, recordings), fixed_shapes=True):
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Finished):
+                early[event.index] = event.transcription
+            while following in early:
+                yield early.pop(following)
+                following += 1
 
-        def segments() -> Iterator[tuple[_Heard, _Segment]]:
-            for audio in recordings:
-                heard = _Heard()
-                waiting.append(heard)
-                for segment in self._segments(heard.counted(self._blocks(audio, None))):
-                    heard.num_segments += 1
-                    yield heard, segment
-                heard.is_whole = True
+    def follow(
+        self, jobs: Iterable[Job | None], *, interleave: int = 1, fixed_shapes: bool = False
+    ) -> Generator[Event, None, None]:
+        """Transcribes recordings and tells what happens as it happens.
 
-        for batch in _batched(segments(), self._largest_batch):
-            tokens = self._decode([segment for _, segment in batch], fill_up=True)
-            for (heard, _), own in zip(batch, tokens, strict=True):
-                heard.tokens.append(own)
-            while waiting and waiting[0].is_done:
-                yield self._assemble(waiting.popleft())
-        yield from map(self._assemble, waiting)
+        Args:
+          jobs: read when there is room for more segments. None stands for "none is
+            waiting just now": it is asked again after the next round of decoding, so
+            that recordings can be added meanwhile.
+          interleave: recordings that are read in turn, segment by segment; 1 finishes
+            the first one first, more let nobody wait for a long one.
+          fixed_shapes: see `transcribe_all`.
+
+        Yields:
+          For every recording any number of `Progress`, then `Finished` or `Failed`.
+        """
+        key = jax.random.key(self.decoding.seed) if self.decoding.temperature > 0 else None
+        queue = RecordingQueue(self.spec, self.continuity, jobs, interleave=interleave, key=key)
+        decoder: SegmentDecoder | None = None
+        while True:
+            segments = queue.take(self._largest_batch if decoder is None else decoder.room)
+            yield from queue.give_up(decoder)
+            if segments:
+                if decoder is None:
+                    decoder = self._decoder(None if queue.has_more else len(segments), fixed_shapes)
+                decoder.add(segments)
+            if decoder is not None and not decoder.is_empty:
+                for decoded in decoder.advance(more_waiting=queue.has_more):
+                    yield from queue.accept(decoded)
+            yield from queue.finished()
+            if not queue.has_more and (decoder is None or decoder.is_empty):
+                return
+            if not segments and (decoder is None or decoder.is_empty):
+                time.sleep(_IDLE_SECONDS)
 
     @property
     def _largest_batch(self) -> int:
         return self.batch_segments * self._num_parts
 
-    def _blocks(self, audio: Audio, sample_rate: int | None) -> Iterable[np.ndarray]:
-        model_rate = self.spec.spectrogram.sample_rate
-        if isinstance(audio, str | Path):
-            return stream_audio(audio, model_rate)
-        samples = np.asarray(audio, np.float32)
-        if samples.ndim != 1:
-            raise ValueError(f"samples have shape {samples.shape}: give mono audio [num_samples]")
-        return [resample(samples, sample_rate or model_rate, model_rate)]
+    def _decoder(self, num_segments: int | None, fixed_shapes: bool) -> SegmentDecoder:
+        """Of full size; where there are no more than so many segments, of a power of two that holds them."""
+        size = self._largest_batch
+        if num_segments is not None and not fixed_shapes:
+            of_a_part = -(-num_segments // self._num_parts)
+            size = min(size, self._num_parts << (of_a_part - 1).bit_length())
+        settings = dataclasses.replace(self._settings, fixed_shapes=fixed_shapes)
+        sharding, num_parts = self._batch_sharding, self._num_parts
+        return self._model.make_decoder(self._prepare(), settings, size, sharding, num_parts)
 
-    def _segments(self, blocks: Iterable[np.ndarray]) -> Iterator[_Segment]:
-        """The segments of a recording, the last one padded with silence."""
-        hop_samples = self.spec.spectrogram.hop_samples
-        segment_samples = self.spec.input_frames * hop_samples
-        pending, index = np.zeros(0, np.float32), 0
-        for block in blocks:
-            pending = np.concatenate([pending, block])
-            whole = len(pending) // segment_samples * segment_samples
-            for start in range(0, whole, segment_samples):
-                yield _Segment(index, split_frames(pending[start : start + segment_samples], hop_samples))
-                index += 1
-            pending = pending[whole:]
-        if len(pending):
-            pending = np.pad(pending, (0, segment_samples - len(pending)))
-            yield _Segment(index, split_frames(pending, hop_samples))
-
-    def _decode(self, batch: list[_Segment], *, fill_up: bool = False) -> list[np.ndarray]:
-        """Token ids of each segment.
-
-        The batch is padded: to a power of two for each part, so that few shapes are
-        compiled, or to the largest size.
-        """
-        size = self._largest_batch if fill_up else self._padded_size(len(batch))
-        frames = np.zeros((size, *batch[0].frames.shape), np.float32)
-        frames[: len(batch)] = [segment.frames for segment in batch]
-        inputs = (
-            jnp.asarray(frames)
-            if self._batch_sharding is None
-            else jax.device_put(frames, self._batch_sharding)
-        )
-        if self.spec.input_kind == "log_mel":
-            inputs = _log_mel(self.spec)(inputs)
-        options = self.decoding
-        tokens = self._model.generate(
-            self.params,
-            inputs,
-            max_tokens=options.max_tokens or self.spec.max_target_tokens,
-            temperature=options.temperature,
-            beam_size=options.beam_size,
-            rng=self._keys(batch, size) if options.temperature > 0 else None,
-        )
-        return list(np.asarray(tokens)[: len(batch)])
-
-    def _padded_size(self, num_segments: int) -> int:
-        of_a_part = -(-num_segments // self._num_parts)
-        return self._num_parts * min(self.batch_segments, 1 << (of_a_part - 1).bit_length())
-
-    def _keys(self, batch: list[_Segment], size: int) -> jax.Array:
-        """A random stream a segment, by its place in its recording."""
-        indices = [segment.index for segment in batch] + [0] * (size - len(batch))
-        return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.decoding.seed), jnp.array(indices))
-
-    def _assemble(self, heard: _Heard) -> Transcription:
-        tokens = heard.tokens
-        duration_seconds = heard.num_samples / self.spec.spectrogram.sample_rate
-        starts = np.arange(len(tokens)) * self.spec.segment_seconds
-        decoded = self.spec.tokenizer.decode(list(zip(starts.tolist(), tokens, strict=True)))
-        return Transcription(
-            notes=decoded.notes.crop(0.0, duration_seconds).sorted(),
-            invalid_events=decoded.invalid_events,
-            dropped_events=decoded.dropped_events,
-            num_events=sum(map(_num_events, tokens)),
-            truncated_segments=sum(EOS_ID not in segment for segment in tokens),
-            duration_seconds=duration_seconds,
-        )
+    def _prepare(self) -> Any:
+        with self._preparing:
+            if self._prepared is None:
+                self._prepared = self._model.prepare_decoding(
+                    self.params, self._settings, self._batch_sharding
+                )
+            return self._prepared
 
 
-class _Heard:
-    """What is known so far of a recording that is being transcribed."""
-
-    def __init__(self) -> None:
-        self.num_samples = 0
-        self.num_segments = 0
-        self.is_whole = False  # whether these are all
-        self.tokens: list[np.ndarray] = []
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all segments are decoded."""
-        return self.is_whole and len(self.tokens) == self.num_segments
-
-    def counted(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Counts samples on their way past."""
-        for block in blocks:
-            self.num_samples += len(block)
-            yield block
+def _with_activations(spec: ModelSpec, activation_dtype: str | None) -> ModelSpec:
+    if activation_dtype is None:
+        return spec
+    network = dataclasses.replace(spec.network, activation_dtype=activation_dtype)
+    return dataclasses.replace(spec, network=network)
 
 
-def _num_events(tokens: np.ndarray) -> int:
-    ends = np.flatnonzero(tokens == EOS_ID)
-    return int(ends[0]) if len(ends) else len(tokens)
+def _constraint(spec: ModelSpec, continuity: ContinuityOptions) -> ConstraintConfig | None:
+    """What `continuity` asks of the decoder, if anything."""
+    instruments = continuity.instruments
+    if instruments is None and not continuity.grammar:
+        return None
+    if instruments is not None:
+        instruments = map_instruments(instruments, spec.tokenizer.vocabulary.program_granularity)
+    return ConstraintConfig.from_tokenizer(
+        spec.tokenizer,
+        spec.network.vocab_size,
+        segment_seconds=spec.segment_seconds,
+        grammar=continuity.grammar,
+        programs=None if instruments is None else instruments.programs,
+        drums=True if instruments is None else instruments.drums,
+    )
 
 
 def _num_parts(sharding: Sharding) -> int:
     """Into how many parts the first axis of an array is cut."""
     indices = sharding.devices_indices_map((len(sharding.device_set),)).values()
     return len({(index[0].start, index[0].stop) for index in indices})
-
-
-@functools.cache
-def _log_mel(spec: ModelSpec) -> Callable[[jax.Array], jax.Array]:
-    return jax.jit(functools.partial(log_mel, config=spec.spectrogram))
-
-
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    batch: list[Item] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
