@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 _PROJECT = "mt3"
@@ -39,6 +41,44 @@ def show_progress_as_lines() -> None:
     """Shows informative messages too, unless on a terminal, where there are progress bars."""
     if not sys.stderr.isatty():
         logging.getLogger(_PROJECT).setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def without_library_output() -> Iterator[None]:
+    """Keeps off standard error what C libraries write there themselves; with MT3_TRACEBACK=1 it stays.
+
+    libmpg123 comments on what it finds in each damaged MP3 file, of which this project says one line.
+    """
+    before = sys.stderr
+    if os.environ.get("MT3_TRACEBACK") or before is None or before is not sys.__stderr__:
+        yield
+        return
+    before.flush()
+    kept = os.dup(before.fileno())
+    handlers = [handler for handler in logging.getLogger().handlers if _stream_of(handler) is before]
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        open(kept, "w", buffering=1, errors="backslashreplace") as ours,  # noqa: PTH123
+    ):
+        os.dup2(nowhere.fileno(), before.fileno())
+        try:
+            _write_to(ours, handlers)
+            yield
+        finally:
+            ours.flush()
+            os.dup2(kept, before.fileno())
+            _write_to(before, handlers)
+
+
+def _stream_of(handler: logging.Handler) -> Any:
+    return handler.stream if isinstance(handler, logging.StreamHandler) else None
+
+
+def _write_to(stream: Any, handlers: Sequence[logging.Handler]) -> None:
+    sys.stderr = stream
+    for handler in handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream)
 
 
 def show_only_errors() -> None:

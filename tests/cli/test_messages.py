@@ -1,6 +1,9 @@
 """Which log messages a user sees, and that logging is afterwards as it was."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -55,3 +58,32 @@ def test_logging_is_put_back(capsys):
     with pytest.raises(OSError):
         fail()
     assert (root.handlers, project.level) == before
+
+
+TALKATIVE = """
+import logging, os, sys
+from mt3.cli.messages import log_messages, without_library_output
+with log_messages():
+    os.write(2, b"library before\\n")
+    with without_library_output():
+        os.write(2, b"library within\\n")
+        print("ours", "\\udcff", file=sys.stderr)
+        logging.getLogger("mt3.audio").warning("logged")
+    os.write(2, b"library after\\n")
+    print("ours after", file=sys.stderr)
+    logging.getLogger("mt3.audio").warning("logged after")
+"""
+
+
+@pytest.mark.parametrize("traceback", ["", "1"])
+def test_libraries_are_silenced_and_this_project_is_not(traceback):
+    ended = subprocess.run(
+        [sys.executable, "-c", TALKATIVE],
+        env=os.environ | {"MT3_TRACEBACK": traceback},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = ["library before", "library within", r"ours \udcff", "mt3: logged"]
+    lines += ["library after", "ours after", "mt3: logged after"]
+    assert ended.stderr.splitlines() == [line for line in lines if traceback or line != "library within"]
