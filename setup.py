@@ -1,4 +1,4 @@
-"""Puts gin files and the parts of the report page into the package; all else is in pyproject.toml."""
+"""Puts gin files and the parts of the pages into the package; all else is in pyproject.toml."""
 
 from setuptools import find_packages, setup
 
@@ -9,5 +9,6 @@ setup(
         "mt3.configs": ["*.gin"],
         "mt3.configs.parts": ["*.gin"],
         "mt3.evaluation.report_page": ["assets/*"],
+        "mt3.web": ["assets/*"],
     },
 )

@@ -1,4 +1,4 @@
-# Sourced by test.sh: a headless Chromium for the tests of the report page.
+# Sourced by test.sh: a headless Chromium for the tests of the report page and of the page of `mt3 serve`.
 #
 #   find_browser    sets MT3_BROWSER
 #
@@ -17,7 +17,7 @@ find_browser() {
   if [ ! -x "$folder/browser" ] && [ "$(uname -sm)" = "Linux x86_64" ]; then
     echo "Unpacking a headless Chromium into $folder"
     unpack_browser "$folder" >"$folder.log" 2>&1 || {
-      echo "No Chromium: the report page is not tested in a browser ($folder.log)" >&2
+      echo "No Chromium: pages are not tested in a browser ($folder.log)" >&2
       return 0
     }
   fi

@@ -15,7 +15,7 @@ import sys
 import typer
 
 import mt3
-from mt3.cli import checkpoint, data, evaluate, prepare, report, reproduce, score, train, transcribe
+from mt3.cli import checkpoint, data, evaluate, prepare, report, reproduce, score, serve, train, transcribe
 from mt3.cli.messages import log_messages
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.add_typer(checkpoint.app, name="checkpoint")
 app.command("train", context_settings=_WITH_BINDINGS)(train.train_command)
 app.command("eval", context_settings=_WITH_BINDINGS)(evaluate.eval_command)
 app.command("transcribe")(transcribe.transcribe_command)
+app.command("serve")(serve.serve_command)
 app.command("score")(score.score_command)
 app.command("report")(report.report_command)
 app.command("reproduce", context_settings=_WITH_BINDINGS)(reproduce.reproduce_command)
