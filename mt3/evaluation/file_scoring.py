@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mt3.evaluation.metrics import PUBLISHED_METRICS
 from mt3.evaluation.results import EvaluationError, EvaluationResult, RecordingResult, Skipped, write_results
 from mt3.evaluation.scoring_pool import Outcome, ScoreOptions, ScoringPool, TrackLike
-from mt3.inference.formats import FORMATS, format_of
+from mt3.inference.formats import FORMATS, READ_FORMATS, format_of
 from mt3.processes import available_cores
 
 _LOG = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class _Side:
 
     def files(self) -> dict[str, list[Path]]:
         """Path within the folder, without suffix -> files. Hidden files are left out."""
-        entries = FORMATS.values() if self.format is None else [FORMATS[self.format]]
+        entries = [FORMATS[name] for name in (READ_FORMATS if self.format is None else [self.format])]
         suffixes = {suffix for entry in entries for suffix in entry.suffixes}
         found: dict[str, list[Path]] = {}
         for path in sorted(self.path.rglob("*")):

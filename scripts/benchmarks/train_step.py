@@ -29,8 +29,7 @@ import resource
 import statistics
 import tempfile
 import time
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from music import random_notes
+from targets import FRAMES, TOKENIZER, target_lengths
 
 from mt3.data.batches import make_batch
 from mt3.data.cache import cache_chunks
@@ -47,10 +47,6 @@ from mt3.data.seqio_batches import SeqioBatches
 from mt3.models.compute import ComputeConfig
 from mt3.models.model import ModelSpec, TranscriptionModel
 from mt3.models.transformer import TransformerConfig
-from mt3.symbolic.conversions import read_midi
-from mt3.symbolic.notes import Notes
-from mt3.symbolic.tokenizer import Tokenizer
-from mt3.symbolic.vocabularies import VocabularyConfig
 from mt3.training.loop import train
 from mt3.training.optimizers import OptimizerConfig, build_optimizer
 from mt3.training.step import init_state, jit_train_step
@@ -70,8 +66,6 @@ VARIANTS = {
     "remat full": ComputeConfig(remat="full"),
     "remat projections": ComputeConfig(remat="projections"),
 }
-FRAMES = 256
-TOKENIZER = Tokenizer(VocabularyConfig(num_velocity_bins=1, program_granularity="full"))
 
 
 def main() -> None:
@@ -274,34 +268,6 @@ def time_targets(network: str, batch_size: int, lengths: np.ndarray, arguments: 
         f"{network}, batch {batch_size}: {mean:.3f} s a step in buckets, {seconds[buckets[-1]]:.3f} without, "
         f"{mean / seconds[buckets[-1]]:.2f} times (wanted: at most 0.5); batches by bucket {shares}"
     )
-
-
-def target_lengths(midi: Path | None, mix: int) -> Iterable[int]:
-    """Tokens of examples that are merged from segments, each of another piece."""
-    pieces = [segments for notes in pieces_of(midi) if (segments := tokenized(notes))]
-    rng = np.random.default_rng(0)
-    for _ in range(4000):
-        chosen = [pieces[index] for index in rng.integers(0, len(pieces), mix)]
-        yield len(TOKENIZER.merge([segments[rng.integers(len(segments))] for segments in chosen]))
-
-
-def tokenized(notes: Notes) -> list[np.ndarray]:
-    num_segments = int(notes.end_seconds * TOKENIZER.frames_per_second / FRAMES)
-    starts = np.arange(num_segments) * FRAMES
-    return TOKENIZER.encode_segments(TOKENIZER.prepare(notes), starts, FRAMES) if num_segments else []
-
-
-def pieces_of(midi: Path | None) -> Iterable[Notes]:
-    if midi is None:
-        rng = np.random.default_rng(0)
-        return [random_notes(rng, 60.0, rng.lognormal(np.log(12), 0.4)) for _ in range(100)]
-    if midi.is_dir():
-        contents = (path.read_bytes() for path in sorted(midi.rglob("*.mid")))
-    else:
-        archive = zipfile.ZipFile(midi)
-        names = sorted(name for name in archive.namelist() if name.lower().endswith(".mid"))
-        contents = (archive.read(name) for name in names)
-    return (read_midi(content) for content in contents)
 
 
 # --- input ---

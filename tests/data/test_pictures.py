@@ -9,14 +9,13 @@ import pytest
 
 from mt3.audio.spectrograms import SpectrogramConfig, log_mel_numpy, mel_matrix
 from mt3.data.pictures import (
-    DRUMS_COLOUR,
     ExamplePicture,
     example_figure,
     example_picture,
-    instrument_colour,
     mel_bin,
     save_figure,
 )
+from mt3.symbolic.instrument_colours import DRUMS_COLOUR, instrument_colour
 from mt3.symbolic.notes import Notes
 
 matplotlib = pytest.importorskip("matplotlib")

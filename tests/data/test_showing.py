@@ -319,7 +319,7 @@ def test_titles_are_escaped_on_the_page(prepared_dataset, shown_train):
 def test_the_picture_shows_the_notes_of_the_example(shown_validation):
     from matplotlib import image
 
-    from mt3.data.pictures import instrument_colour
+    from mt3.symbolic.instrument_colours import instrument_colour
 
     for shown in shown_validation:
         pixels = image.imread(shown.picture)[..., :3]

@@ -47,6 +47,12 @@ def test_two_folders_are_matched_by_name(folders):
     )
 
 
+def test_pictures_and_sound_beside_the_notes_are_passed_over(folders):
+    for suffix in (".png", ".svg", ".musicxml", ".rendering.wav"):
+        (folders[1] / f"a{suffix}").write_bytes(b"written from a.mid")
+    assert [recording.id for recording in score_files(*folders).recordings] == ["a", "sub/b"]
+
+
 def test_a_broken_file_is_named_and_skipped(folders):
     (folders[1] / "a.mid").write_bytes(b"RIFF")
     result = score_files(*folders)
