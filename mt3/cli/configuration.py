@@ -34,6 +34,8 @@ CONFIGURABLES: dict[str, str] = {
     "ModelSpec": "mt3.models.model",
     "ComputeConfig": "mt3.models.compute",
     "DecodingOptions": "mt3.inference.transcriber",
+    "ContinuityOptions": "mt3.inference.continuity",
+    "parse_instruments": "mt3.symbolic.instrument_names",
     "OptimizerConfig": "mt3.training.optimizers",
     **{row.config: row.module for row in SOURCES.values()},
     "AugmentationConfig": "mt3.data.augmentation",

@@ -27,6 +27,7 @@ from mt3.evaluation.finished import FinishedRecordings, open_finished
 from mt3.evaluation.metrics import PUBLISHED_METRICS, Track
 from mt3.evaluation.results import EvaluationResult
 from mt3.files import cache_directory
+from mt3.inference.continuity import ContinuityOptions
 from mt3.inference.transcriber import DecodingOptions, Transcriber
 from mt3.models.model import ModelSpec, TranscriptionModel
 from mt3.models.parameter_hash import parameter_hash
@@ -128,6 +129,7 @@ class EvaluationRun:
         `task_recordings` with its arguments bound.
       tracks: instruments to score on their own too: a `Track` or its fields each.
       decoding: how tokens are chosen.
+      continuity: how segments are made to agree.
       batch_segments: segments decoded together, on each device that has its own.
       training_recordings: what the model was trained on, for `controls`.
       metrics: names of metrics or of groups of them.
@@ -140,6 +142,7 @@ class EvaluationRun:
     recordings: Callable[[], Sequence[EvaluatedRecording]]
     tracks: Sequence[Track | Mapping[str, Any]] = ()
     decoding: DecodingOptions = DecodingOptions()
+    continuity: ContinuityOptions = ContinuityOptions()
     batch_segments: int = 8
     training_recordings: Callable[[], Sequence[EvaluatedRecording]] | None = None
     metrics: Sequence[str] = PUBLISHED_METRICS
@@ -259,6 +262,7 @@ class EvaluationRun:
             params,
             batch_segments=self.batch_segments,
             decoding=self.decoding,
+            continuity=self.continuity,
             batch_sharding=sharding,
         )
 
@@ -271,6 +275,7 @@ class EvaluationRun:
             "code_version": mt3.__version__,
             "model": spec.to_dict(),
             "decoding": dataclasses.asdict(self.decoding),
+            "continuity": dataclasses.asdict(self.continuity),
             "data": _described(recordings),
         }
 

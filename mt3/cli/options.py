@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from mt3.inference.continuity import ContinuityOptions
+    from mt3.inference.transcriber import DecodingOptions
     from mt3.models.loading import ModelHints
+
+DECODING_PANEL, CONTINUITY_PANEL = "How tokens are chosen", "How segments go on into each other"
 
 GinFiles = Annotated[
     list[str],
@@ -40,6 +44,59 @@ Heads = Annotated[
 ]
 SpecFile = Annotated[
     Path | None, typer.Option("--spec", help="A model.json, in place of what a checkpoint says of its model.")
+]
+
+# None where the default is that of `DecodingOptions` or `ContinuityOptions`.
+BeamSize = Annotated[
+    int | None, typer.Option(help="Hypotheses kept; 1 is greedy.", min=1, rich_help_panel=DECODING_PANEL)
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(help="0: the likeliest tokens; above: sampled.", min=0.0, rich_help_panel=DECODING_PANEL),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Parameters as float32, bfloat16 or int8: smaller, less exact.", rich_help_panel=DECODING_PANEL
+    ),
+]
+Overlap = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of a segment that the next one hears again, 0 to 0.75: slower, steadier.",
+        rich_help_panel=CONTINUITY_PANEL,
+    ),
+]
+TieConsistency = Annotated[
+    str | None,
+    typer.Option(
+        help="Where ties contradict what sounds: published, same_note, lasting or adopt.",
+        rich_help_panel=CONTINUITY_PANEL,
+    ),
+]
+SmoothPrograms = Annotated[
+    float | None,
+    typer.Option(
+        help="Instruments with less than this share of the notes are given to likelier ones.",
+        rich_help_panel=CONTINUITY_PANEL,
+    ),
+]
+InstrumentList = Annotated[
+    str | None,
+    typer.Option(
+        "--instruments",
+        help="The only ones that there are, such as piano,bass,drums; names or General MIDI numbers.",
+        rich_help_panel=CONTINUITY_PANEL,
+    ),
+]
+Grammar = Annotated[
+    bool | None,
+    typer.Option(
+        "--grammar/--no-grammar",
+        help="Whether tokens that make no sense where they stand are unreachable.",
+        rich_help_panel=CONTINUITY_PANEL,
+        show_default=False,
+    ),
 ]
 
 Distributed = Annotated[
@@ -74,3 +131,43 @@ def model_hints(preset: str | None, heads: int | None, spec_file: Path | None) -
                 f"{spec_file} is no spec of a model: {error}. Give a run's model.json"
             ) from error
     return ModelHints(preset, heads, spec)
+
+
+def decoding_options(**options: Any) -> DecodingOptions:
+    """`DecodingOptions` with what the command line says; the others keep their defaults.
+
+    Raises:
+      ValueError: a value is out of its range.
+    """
+    from mt3.inference.transcriber import DecodingOptions
+
+    return DecodingOptions(**_given(options))
+
+
+def continuity_options(
+    instruments: str | None,
+    overlap: float | None,
+    tie_consistency: str | None,
+    smooth_programs: float | None,
+    grammar: bool | None,
+) -> ContinuityOptions:
+    """`ContinuityOptions` with what the command line says; the others keep their defaults.
+
+    Raises:
+      ValueError: a value is out of its range, or no instrument has that name.
+    """
+    from mt3.inference.continuity import ContinuityOptions
+    from mt3.symbolic.instrument_names import parse_instruments
+
+    options = {
+        "overlap": overlap,
+        "tie_consistency": tie_consistency,
+        "smooth_programs": smooth_programs,
+        "grammar": grammar,
+        "instruments": None if instruments is None else parse_instruments(instruments),
+    }
+    return ContinuityOptions(**_given(options))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from mt3.cli.options import Checkpoint, Heads, Preset, SpecFile, model_hints
+from mt3.cli.options import (
+    Checkpoint,
+    Grammar,
+    Heads,
+    InstrumentList,
+    Overlap,
+    Preset,
+    SmoothPrograms,
+    SpecFile,
+    TieConsistency,
+    Weights,
+    continuity_options,
+    decoding_options,
+    model_hints,
+)
 
 _MEGABYTE = 1_000_000
 
@@ -33,6 +47,12 @@ def serve_command(
         typer.Option(help="Where uploads lie until they are read; by default in the cache's directory."),
     ] = None,
     batch_segments: Annotated[int, typer.Option(help="Segments decoded together.", min=1)] = 8,
+    weights: Weights = None,
+    overlap: Overlap = None,
+    tie_consistency: TieConsistency = None,
+    smooth_programs: SmoothPrograms = None,
+    instruments: InstrumentList = None,
+    grammar: Grammar = None,
     preset: Preset = None,
     heads: Heads = None,
     spec_file: SpecFile = None,
@@ -65,7 +85,11 @@ def serve_command(
     )
     start_jax()
     transcriber = Transcriber.from_checkpoint(
-        checkpoint, model_hints(preset, heads, spec_file), batch_segments=batch_segments
+        checkpoint,
+        model_hints(preset, heads, spec_file),
+        batch_segments=batch_segments,
+        decoding=decoding_options(weights=weights),
+        continuity=continuity_options(instruments, overlap, tie_consistency, smooth_programs, grammar),
     )
 
     def started(address: str) -> None:

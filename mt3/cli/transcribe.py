@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from mt3.cli.options import Checkpoint, Heads, Preset, SpecFile, model_hints
+from mt3.cli.options import (
+    DECODING_PANEL,
+    BeamSize,
+    Checkpoint,
+    Grammar,
+    Heads,
+    InstrumentList,
+    Overlap,
+    Preset,
+    SmoothPrograms,
+    SpecFile,
+    Temperature,
+    TieConsistency,
+    Weights,
+    continuity_options,
+    decoding_options,
+    model_hints,
+)
 
 if TYPE_CHECKING:
     from mt3.cli.transcription_inputs import Input
-    from mt3.inference.continuity import ContinuityOptions
 
-_DECODING, _CONTINUITY, _OUTPUT = "How tokens are chosen", "How segments go on into each other", "Results"
+_OUTPUT = "Results"
 
 # What a shell says of a program that Ctrl-C has ended.
 _INTERRUPTED = 130
@@ -90,58 +105,16 @@ def transcribe_command(
         ),
     ] = False,
     batch_segments: Annotated[
-        int, typer.Option(help="Segments decoded together.", min=1, rich_help_panel=_DECODING)
+        int, typer.Option(help="Segments decoded together.", min=1, rich_help_panel=DECODING_PANEL)
     ] = 8,
-    beam_size: Annotated[
-        int | None, typer.Option(help="Hypotheses kept; 1 is greedy.", min=1, rich_help_panel=_DECODING)
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="0: the likeliest tokens; above: sampled.", min=0.0, rich_help_panel=_DECODING),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Parameters as float32, bfloat16 or int8: faster, less exact.", rich_help_panel=_DECODING
-        ),
-    ] = None,
-    overlap: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of a segment that the next one hears again, 0 to 0.75: slower, steadier.",
-            rich_help_panel=_CONTINUITY,
-        ),
-    ] = None,
-    tie_consistency: Annotated[
-        str | None,
-        typer.Option(
-            help="Where ties contradict what sounds: published, same_note, lasting or adopt.",
-            rich_help_panel=_CONTINUITY,
-        ),
-    ] = None,
-    smooth_programs: Annotated[
-        float | None,
-        typer.Option(
-            help="Instruments with less than this share of the notes are given to likelier ones.",
-            rich_help_panel=_CONTINUITY,
-        ),
-    ] = None,
-    instruments: Annotated[
-        str | None,
-        typer.Option(
-            help="The only ones that there are, such as piano,bass,drums; names or General MIDI numbers.",
-            rich_help_panel=_CONTINUITY,
-        ),
-    ] = None,
-    grammar: Annotated[
-        bool | None,
-        typer.Option(
-            "--grammar/--no-grammar",
-            help="Whether tokens that make no sense where they stand are unreachable.",
-            rich_help_panel=_CONTINUITY,
-            show_default=False,
-        ),
-    ] = None,
+    beam_size: BeamSize = None,
+    temperature: Temperature = None,
+    weights: Weights = None,
+    overlap: Overlap = None,
+    tie_consistency: TieConsistency = None,
+    smooth_programs: SmoothPrograms = None,
+    instruments: InstrumentList = None,
+    grammar: Grammar = None,
     preset: Preset = None,
     heads: Heads = None,
     spec_file: SpecFile = None,
@@ -157,20 +130,14 @@ def transcribe_command(
     from mt3.cli.transcription_reports import choose_report
     from mt3.cli.transcription_runs import TranscriptionRun, settings_of
     from mt3.inference.formats import OutputOptions
-    from mt3.inference.transcriber import DecodingOptions, Transcriber
+    from mt3.inference.transcriber import Transcriber
     from mt3.models.loading import load_model
 
     report = choose_report(stream=stream, as_json=as_json)
     formats = _checked(formats or ([] if stream else ["midi"]))
     options = OutputOptions(tempo_map=tempo_map, beats_per_measure=beats_per_measure)
-    decoding = DecodingOptions(**_given(beam_size=beam_size, temperature=temperature, weights=weights))
-    continuity = _continuity(
-        instruments,
-        overlap=overlap,
-        tie_consistency=tie_consistency,
-        smooth_programs=smooth_programs,
-        grammar=grammar,
-    )
+    decoding = decoding_options(beam_size=beam_size, temperature=temperature, weights=weights)
+    continuity = continuity_options(instruments, overlap, tie_consistency, smooth_programs, grammar)
     with _inputs(files, stdin_audio) as inputs, without_library_output():
         show_progress_as_lines()
         start_jax()
@@ -211,21 +178,6 @@ def _checked(names: list[str]) -> list[str]:
         if problem := FORMATS[name].missing:
             raise ValueError(f"--format {name}: {problem}")
     return list(dict.fromkeys(names))
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """Those that the command line has; the defaults of the others are where they are defined."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _continuity(instruments: str | None, **options: Any) -> ContinuityOptions:
-    from mt3.inference.continuity import ContinuityOptions
-    from mt3.symbolic.instrument_names import parse_instruments
-
-    chosen = ContinuityOptions(**_given(**options))
-    if instruments is None:
-        return chosen
-    return dataclasses.replace(chosen, instruments=parse_instruments(instruments))
 
 
 @contextlib.contextmanager

@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mt3
 from mt3.cli.transcription_inputs import Input
@@ -19,7 +19,7 @@ from mt3.cli.transcription_reports import Report
 from mt3.inference.continuity import ContinuityOptions
 from mt3.inference.formats import FORMATS, OutputOptions, write_transcription
 from mt3.inference.transcriber import DecodingOptions, Transcriber
-from mt3.inference.transcription import Event, Failed, Finished, Job, Progress, Transcription
+from mt3.inference.transcription import Failed, Finished, Job, Progress, Transcription
 from mt3.models.model import ModelSpec
 from mt3.models.parameter_hash import parameter_hash
 
@@ -99,7 +99,7 @@ class TranscriptionRun:
         """
         handed: list[_Handed] = []
         report.begin(self.inputs)
-        events = cast("Generator[Event, None, None]", self.transcriber.follow(self._jobs(handed, report)))
+        events = self.transcriber.follow(self._jobs(handed, report))
         # Closed at once, not when it is collected: it reads files that are still open.
         with contextlib.closing(events):
             for event in events:
