@@ -143,7 +143,7 @@ class EvaluationRun:
     tracks: Sequence[Track | Mapping[str, Any]] = ()
     decoding: DecodingOptions = DecodingOptions()
     continuity: ContinuityOptions = ContinuityOptions()
-    batch_segments: int = 8
+    batch_segments: int = 16
     training_recordings: Callable[[], Sequence[EvaluatedRecording]] | None = None
     metrics: Sequence[str] = PUBLISHED_METRICS
     max_recordings: int | None = None

@@ -46,7 +46,7 @@ def serve_command(
         Path | None,
         typer.Option(help="Where uploads lie until they are read; by default in the cache's directory."),
     ] = None,
-    batch_segments: Annotated[int, typer.Option(help="Segments decoded together.", min=1)] = 8,
+    batch_segments: Annotated[int, typer.Option(help="Segments decoded side by side.", min=1)] = 16,
     weights: Weights = None,
     overlap: Overlap = None,
     tie_consistency: TieConsistency = None,

@@ -105,8 +105,8 @@ def transcribe_command(
         ),
     ] = False,
     batch_segments: Annotated[
-        int, typer.Option(help="Segments decoded together.", min=1, rich_help_panel=DECODING_PANEL)
-    ] = 8,
+        int, typer.Option(help="Segments decoded side by side.", min=1, rich_help_panel=DECODING_PANEL)
+    ] = 16,
     beam_size: BeamSize = None,
     temperature: Temperature = None,
     weights: Weights = None,

@@ -87,7 +87,7 @@ class Transcriber:
         spec: ModelSpec,
         params: Any,
         *,
-        batch_segments: int = 8,
+        batch_segments: int = 16,
         decoding: DecodingOptions = DecodingOptions(),
         continuity: ContinuityOptions = ContinuityOptions(),
         batch_sharding: Sharding | None = None,

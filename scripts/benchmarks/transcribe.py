@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--mix", type=int, default=1, help="segments that targets are merged from")
     parser.add_argument("--seconds", type=float, default=600.0, help="of the recording of `lengths`")
     parser.add_argument("--published_batches", type=int, default=6, help="run of the published way")
-    parser.add_argument("--batch_segments", type=int, default=8, help="segments side by side")
+    parser.add_argument("--batch_segments", type=int, default=16, help="segments side by side")
     parser.add_argument("--fixed_tokens", type=int, default=MAX_TOKENS, help="tokens a segment of `fixed`")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 120], help="of audio files")
     parser.add_argument("--most_tokens", type=int, default=400, help="longer lengths are drawn again")
@@ -130,6 +130,13 @@ def transcriber_of(
     return transcriber
 
 
+def warm_up(transcriber: ForcedTranscriber, samples: np.ndarray) -> None:
+    """Compiles all that will be needed: every stage of the cache, up to the longest."""
+    lengths, transcriber.lengths = transcriber.lengths, [max(transcriber.lengths)]
+    transcriber.transcribe(samples[: (transcriber.batch_segments + 1) * SEGMENT_SAMPLES])
+    transcriber.lengths = lengths
+
+
 def noise(seconds: float) -> np.ndarray:
     samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * SPEC.spectrogram.sample_rate))
     return samples.astype(np.float32)
@@ -185,7 +192,7 @@ def lengths(arguments: argparse.Namespace) -> None:
     drawn = drawn_lengths(arguments)
     samples = noise(arguments.seconds)
     transcriber = transcriber_of(drawn, arguments.batch_segments)
-    transcriber.transcribe(samples[: 10 * SEGMENT_SAMPLES])  # compiles most
+    warm_up(transcriber, samples)
     published = list(published_batches(samples, drawn, arguments.published_batches))
     run_published(published[:1])  # compiles
     published_seconds, (tokens, ends) = seconds_of(lambda: run_published(published))
@@ -247,7 +254,7 @@ def compare(arguments: argparse.Namespace, choices: dict[str, tuple[int, str]]) 
     exact: dict[Any, np.ndarray] = {}
     for name, choice in choices.items():
         transcriber = transcriber_of(drawn, *choice)
-        transcriber.transcribe(samples[: 40 * SEGMENT_SAMPLES])  # compiles
+        warm_up(transcriber, samples)
         seconds, _ = seconds_of(functools.partial(transcriber.transcribe, samples))
         tokens = {segment.name: segment.tokens for segment in transcriber.decoded}
         exact = exact or tokens
@@ -288,7 +295,7 @@ def in_a_process(function: Callable[..., str], *values: Any) -> str:
 
 def time_file(path: Path, seconds: float, drawn: Sequence[int], batch_segments: int) -> str:
     transcriber = transcriber_of(drawn, batch_segments)
-    transcriber.transcribe(noise(10 * SEGMENT_SAMPLES / SPEC.spectrogram.sample_rate))
+    warm_up(transcriber, noise(60.0))
     return measured(transcriber, path, seconds, lambda: sum(len(s.tokens) for s in transcriber.decoded))
 
 

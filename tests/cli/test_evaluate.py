@@ -15,7 +15,6 @@ import pytest
 from mt3.cli import configuration
 from mt3.data.record_writer import RecordWriter
 from mt3.data.recordings import EncodedAudio, Recording
-from mt3.inference.transcriber import Transcriber
 from mt3.models.formats import write_model
 from mt3.models.formats.base import StoredArray, StoredModel
 from mt3.models.model import TranscriptionModel
@@ -114,7 +113,7 @@ def no_decoding(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("It decodes.")
 
-    return lambda: monkeypatch.setattr(Transcriber, "_decode", refuse)
+    return lambda: monkeypatch.setattr(TranscriptionModel, "make_decoder", refuse)
 
 
 def results(directory):
