@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from mt3.inference.continuity import ContinuityOptions
     from mt3.inference.transcriber import DecodingOptions
     from mt3.models.loading import ModelHints
+    from mt3.models.model import ModelSpec
 
 DECODING_PANEL, CONTINUITY_PANEL = "How tokens are chosen", "How segments go on into each other"
 
@@ -63,14 +66,16 @@ Weights = Annotated[
 Overlap = Annotated[
     float | None,
     typer.Option(
-        help="Share of a segment that the next one hears again, 0 to 0.75: slower, steadier.",
+        help="Share of a segment that the next one hears again, 0 to 0.75: slower, better. "
+        "By default 0.5 if the model has ties.",
         rich_help_panel=CONTINUITY_PANEL,
     ),
 ]
 TieConsistency = Annotated[
     str | None,
     typer.Option(
-        help="Where ties contradict what sounds: published, same_note, lasting or adopt.",
+        help="Without overlap, where ties contradict what sounds: published, same_note, lasting "
+        "(the default) or adopt.",
         rich_help_panel=CONTINUITY_PANEL,
     ),
 ]
@@ -93,7 +98,7 @@ Grammar = Annotated[
     bool | None,
     typer.Option(
         "--grammar/--no-grammar",
-        help="Whether tokens that make no sense where they stand are unreachable.",
+        help="Whether tokens that make no sense where they stand are unreachable (default: yes).",
         rich_help_panel=CONTINUITY_PANEL,
         show_default=False,
     ),
@@ -144,14 +149,14 @@ def decoding_options(**options: Any) -> DecodingOptions:
     return DecodingOptions(**_given(options))
 
 
-def continuity_options(
+def continuity_given(
     instruments: str | None,
     overlap: float | None,
     tie_consistency: str | None,
     smooth_programs: float | None,
     grammar: bool | None,
-) -> ContinuityOptions:
-    """`ContinuityOptions` with what the command line says; the others keep their defaults.
+) -> dict[str, Any]:
+    """Fields of `ContinuityOptions` that the command line says, checked.
 
     Raises:
       ValueError: a value is out of its range, or no instrument has that name.
@@ -166,7 +171,19 @@ def continuity_options(
         "grammar": grammar,
         "instruments": None if instruments is None else parse_instruments(instruments),
     }
-    return ContinuityOptions(**_given(options))
+    given = _given(options)
+    ContinuityOptions(**given)
+    return given
+
+
+def continuity_options(
+    spec: ModelSpec, decoding: DecodingOptions, given: Mapping[str, Any]
+) -> ContinuityOptions:
+    """What is recommended for a model, but for what the command line says."""
+    from mt3.inference.continuity import recommended_continuity
+
+    recommended = recommended_continuity(ties=spec.tokenizer.ties, beam_size=decoding.beam_size)
+    return dataclasses.replace(recommended, **given)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

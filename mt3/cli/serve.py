@@ -19,6 +19,7 @@ from mt3.cli.options import (
     SpecFile,
     TieConsistency,
     Weights,
+    continuity_given,
     continuity_options,
     decoding_options,
     model_hints,
@@ -73,6 +74,7 @@ def serve_command(
     from mt3.cli.runtime import exit_code_of_sigterm, start_jax
     from mt3.files import cache_directory
     from mt3.inference.transcriber import Transcriber
+    from mt3.models.loading import load_model
     from mt3.web.limits import Limits
 
     limits = Limits(
@@ -83,13 +85,16 @@ def serve_command(
         job_seconds=60 * job_minutes,
         kept_minutes=keep_minutes,
     )
+    decoding = decoding_options(weights=weights)
+    given = continuity_given(instruments, overlap, tie_consistency, smooth_programs, grammar)
     start_jax()
-    transcriber = Transcriber.from_checkpoint(
-        checkpoint,
-        model_hints(preset, heads, spec_file),
+    spec, params = load_model(checkpoint, model_hints(preset, heads, spec_file))
+    transcriber = Transcriber(
+        spec,
+        params,
         batch_segments=batch_segments,
-        decoding=decoding_options(weights=weights),
-        continuity=continuity_options(instruments, overlap, tie_consistency, smooth_programs, grammar),
+        decoding=decoding,
+        continuity=continuity_options(spec, decoding, given),
     )
 
     def started(address: str) -> None:

@@ -25,6 +25,7 @@ from mt3.cli.options import (
     Temperature,
     TieConsistency,
     Weights,
+    continuity_given,
     continuity_options,
     decoding_options,
     model_hints,
@@ -137,11 +138,12 @@ def transcribe_command(
     formats = _checked(formats or ([] if stream else ["midi"]))
     options = OutputOptions(tempo_map=tempo_map, beats_per_measure=beats_per_measure)
     decoding = decoding_options(beam_size=beam_size, temperature=temperature, weights=weights)
-    continuity = continuity_options(instruments, overlap, tie_consistency, smooth_programs, grammar)
+    given = continuity_given(instruments, overlap, tie_consistency, smooth_programs, grammar)
     with _inputs(files, stdin_audio) as inputs, without_library_output():
         show_progress_as_lines()
         start_jax()
         spec, params = load_model(checkpoint, model_hints(preset, heads, spec_file))
+        continuity = continuity_options(spec, decoding, given)
         transcriber = Transcriber(
             spec, params, batch_segments=batch_segments, decoding=decoding, continuity=continuity
         )

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from jax.sharding import Sharding
 
-from mt3.inference.continuity import ContinuityOptions
+from mt3.inference.continuity import ContinuityOptions, recommended_continuity
 from mt3.inference.recording_queue import RecordingQueue
 from mt3.inference.transcription import (
     Audio,
@@ -89,7 +89,7 @@ class Transcriber:
         *,
         batch_segments: int = 16,
         decoding: DecodingOptions = DecodingOptions(),
-        continuity: ContinuityOptions = ContinuityOptions(),
+        continuity: ContinuityOptions | None = None,
         batch_sharding: Sharding | None = None,
     ) -> None:
         """Args:
@@ -97,7 +97,8 @@ class Transcriber:
         params: its parameters, as `TranscriptionModel.init` lays them out.
         batch_segments: segments decoded side by side, by each part that batches are cut into.
         decoding: how tokens are chosen.
-        continuity: how segments are made to agree.
+        continuity: how segments are made to agree; None for what is recommended for the model
+          (`recommended_continuity`), `ContinuityOptions()` for decoding as published.
         batch_sharding: cuts batches up, along their first axis, between devices of
           this process, on which the parameters then must be; None for one device.
 
@@ -110,7 +111,9 @@ class Transcriber:
         self.params = params
         self.batch_segments = batch_segments
         self.decoding = decoding
-        self.continuity = continuity
+        self.continuity = continuity or recommended_continuity(
+            ties=spec.tokenizer.ties, beam_size=decoding.beam_size
+        )
         self._batch_sharding = batch_sharding
         self._num_parts = 1 if batch_sharding is None else _num_parts(batch_sharding)
         activation_dtype, quantize = WEIGHTS[decoding.weights]
@@ -119,7 +122,7 @@ class Transcriber:
             max_tokens=decoding.max_tokens or spec.max_target_tokens,
             temperature=decoding.temperature,
             beam_size=decoding.beam_size,
-            constraint=_constraint(spec, continuity),
+            constraint=_constraint(spec, self.continuity),
             quantize=quantize,
         )
         self._prepared: Any = None

@@ -102,13 +102,26 @@ class Outcome:
         return error
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compile_in_haste():
+    """What is compiled here runs for moments: optimizing it would take most of the time."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
     """Compiled programs and parsed music stay in a folder of this test session."""
     settings = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in settings}
-    outer = {name: os.environ.get(name) for name in ("MT3_CACHE", "JAX_PLATFORMS")}
+    outer = {
+        name: os.environ.get(name)
+        for name in ("MT3_CACHE", "JAX_PLATFORMS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    }
     os.environ |= {"MT3_CACHE": str(tmp_path_factory.mktemp("cache")), "JAX_PLATFORMS": "cpu"}
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     yield
     for name, value in before.items():
         jax.config.update(name, value)

@@ -47,6 +47,11 @@ SPEC = ModelSpec(
 )
 
 
+def plain(*arguments, continuity=ContinuityOptions(), **options):
+    """A transcriber that decodes as published."""
+    return Transcriber(*arguments, continuity=continuity, **options)
+
+
 @pytest.fixture(scope="module")
 def params():
     return TranscriptionModel(SPEC).init(jax.random.key(3))
@@ -134,7 +139,7 @@ def music(seconds=1.1, seed=0):
 
 def test_segments_follow_each_other_and_the_last_is_padded_with_silence(listener):
     samples = audio(2, extra_samples=100)
-    Transcriber(SPEC, None, batch_segments=4).transcribe(samples)
+    plain(SPEC, None, batch_segments=4).transcribe(samples)
     (batch,) = listener
     assert batch.shape == (3, INPUT_FRAMES, 128)
     padded = np.pad(samples, (0, 3 * SEGMENT_SAMPLES - len(samples)))
@@ -142,20 +147,20 @@ def test_segments_follow_each_other_and_the_last_is_padded_with_silence(listener
 
 
 def test_whole_segments_need_no_further_one(listener):
-    Transcriber(SPEC, None, batch_segments=1).transcribe(audio(3))
+    plain(SPEC, None, batch_segments=1).transcribe(audio(3))
     assert [len(batch) for batch in listener] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("num_segments", "batch_segments"), [(1, 8), (3, 8), (11, 8), (13, 6)])
 def test_every_segment_is_heard_once(listener, num_segments, batch_segments):
-    result = Transcriber(SPEC, None, batch_segments=batch_segments).transcribe(audio(num_segments))
+    result = plain(SPEC, None, batch_segments=batch_segments).transcribe(audio(num_segments))
     assert sum(map(len, listener)) == num_segments
     assert max(map(len, listener)) <= batch_segments
     assert result.notes.pitch.tolist() == list(range(60, 60 + num_segments))
 
 
 def test_notes_are_placed_by_their_segment(listener):
-    result = Transcriber(SPEC, None, batch_segments=2).transcribe(audio(5))
+    result = plain(SPEC, None, batch_segments=2).transcribe(audio(5))
     assert len(result.notes) == 5
     # Times are whole hundredths, counted from the last one before the segment.
     onset_seconds = np.floor(100 * SEGMENT_SECONDS * np.arange(5)) / 100
@@ -166,7 +171,7 @@ def test_notes_are_placed_by_their_segment(listener):
 
 def test_nothing_sounds_after_the_end_of_the_audio(listener):
     """The last segment's note would end in its padding."""
-    result = Transcriber(SPEC, None).transcribe(audio(1, extra_samples=SEGMENT_SAMPLES // 4))
+    result = plain(SPEC, None).transcribe(audio(1, extra_samples=SEGMENT_SAMPLES // 4))
     assert result.duration_seconds == 1.25 * SEGMENT_SECONDS
     assert result.notes.offset_seconds.tolist()[-1] == result.duration_seconds
     assert result.notes.pitch.tolist() == [60, 61]
@@ -176,13 +181,13 @@ def test_note_that_begins_after_the_end_is_left_out(stand_in):
     late = Notes.from_rows([(0.0, 0.05, 50, 80, 0, False), (0.1, 0.2, 60, 80, 0, False)])
     target = SPEC.tokenizer.encode(SPEC.tokenizer.prepare(late), 0, INPUT_FRAMES)
     stand_in(lambda inputs: [target])
-    result = Transcriber(SPEC, None).transcribe(np.zeros(SAMPLE_RATE // 16, np.float32))
+    result = plain(SPEC, None).transcribe(np.zeros(SAMPLE_RATE // 16, np.float32))
     assert result.notes.pitch.tolist() == [50]
     assert len(result.confidence) == 1
 
 
 def test_no_samples_are_no_notes(listener):
-    result = Transcriber(SPEC, None).transcribe(np.zeros(0, np.float32))
+    result = plain(SPEC, None).transcribe(np.zeros(0, np.float32))
     assert len(result.notes) == 0
     assert result.duration_seconds == 0.0
     assert listener == []
@@ -190,19 +195,19 @@ def test_no_samples_are_no_notes(listener):
 
 def test_segments_without_an_end_are_counted(stand_in):
     stand_in(lambda inputs: [[5, EOS_ID], [5, 5, 5], [5, 5, EOS_ID], [EOS_ID]])
-    result = Transcriber(SPEC, None, batch_segments=4).transcribe(audio(4))
+    result = plain(SPEC, None, batch_segments=4).transcribe(audio(4))
     assert (result.truncated_segments, result.num_events) == (1, 1 + 3 + 2 + 0)
 
 
 def test_confidence_is_the_probability_of_a_notes_onset(listener):
     """Velocity and pitch token of one half each; there are neither shifts nor programs before them."""
-    result = Transcriber(SPEC, None, batch_segments=2).transcribe(audio(2))
+    result = plain(SPEC, None, batch_segments=2).transcribe(audio(2))
     np.testing.assert_allclose(result.confidence, [0.25, 0.25])
 
 
 def test_progress_tells_the_seconds_decoded(listener):
     seen = []
-    Transcriber(SPEC, None, batch_segments=2).transcribe(audio(5), progress=seen.append)
+    plain(SPEC, None, batch_segments=2).transcribe(audio(5), progress=seen.append)
     np.testing.assert_allclose(seen, SEGMENT_SECONDS * np.arange(1, 6))
 
 
@@ -212,12 +217,12 @@ def test_file_equals_its_samples(listener, tmp_path, seconds):
     samples = music(seconds)
     path = tmp_path / "music.wav"
     write_audio(path, samples, SAMPLE_RATE, bits=32)
-    of_file = Transcriber(SPEC, None).transcribe(path)
+    of_file = plain(SPEC, None).transcribe(path)
     heard = [batch.copy() for batch in listener]
     listener.clear()
-    of_samples = Transcriber(SPEC, None).transcribe(samples)
+    of_samples = plain(SPEC, None).transcribe(samples)
     assert of_file == of_samples
-    assert Transcriber(SPEC, None).transcribe(str(path)) == of_samples
+    assert plain(SPEC, None).transcribe(str(path)) == of_samples
     for of_the_file, of_the_samples in zip(heard, listener, strict=False):
         np.testing.assert_array_equal(of_the_file, of_the_samples)
 
@@ -227,7 +232,7 @@ def test_other_sample_rates_are_converted(listener, tmp_path, sample_rate):
     samples = resample(music(), SAMPLE_RATE, sample_rate)
     path = tmp_path / "music.wav"
     write_audio(path, samples, sample_rate, bits=32)
-    transcriber = Transcriber(SPEC, None)
+    transcriber = plain(SPEC, None)
     results = [transcriber.transcribe(samples, sample_rate), transcriber.transcribe(path)]
     for result in results:
         assert result.duration_seconds == pytest.approx(1.1, abs=1e-3)
@@ -239,17 +244,17 @@ def test_other_sample_rates_are_converted(listener, tmp_path, sample_rate):
 
 def test_samples_are_mono(listener):
     with pytest.raises(ValueError, match=r"samples have shape \(100, 2\): give mono audio"):
-        Transcriber(SPEC, None).transcribe(np.zeros((100, 2)))
+        plain(SPEC, None).transcribe(np.zeros((100, 2)))
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(AudioError, match=r"song\.wav does not exist"):
-        Transcriber(SPEC, None).transcribe(tmp_path / "song.wav")
+        plain(SPEC, None).transcribe(tmp_path / "song.wav")
 
 
 def test_batches_hold_at_least_one_segment():
     with pytest.raises(ValueError, match="batch_segments is 0: give at least 1"):
-        Transcriber(SPEC, None, batch_segments=0)
+        plain(SPEC, None, batch_segments=0)
 
 
 def tokens_of(transcriber, samples, monkeypatch):
@@ -269,7 +274,7 @@ def tokens_of(transcriber, samples, monkeypatch):
 
 def test_result_does_not_depend_on_the_batches(params, monkeypatch):
     results = [
-        tokens_of(Transcriber(SPEC, params, batch_segments=size), music(), monkeypatch) for size in (1, 8, 4)
+        tokens_of(plain(SPEC, params, batch_segments=size), music(), monkeypatch) for size in (1, 8, 4)
     ]
     (tokens, result), *others = results
     assert len(np.unique(tokens, axis=0)) > 1  # the audio matters
@@ -282,8 +287,8 @@ def test_result_does_not_depend_on_the_batches(params, monkeypatch):
 def test_log_mel_models_hear_the_same(params, monkeypatch):
     """A model whose batches carry log-mel gets it computed from the audio."""
     of_log_mel = dataclasses.replace(SPEC, input_kind="log_mel")
-    expected, _ = tokens_of(Transcriber(SPEC, params), music(), monkeypatch)
-    tokens, _ = tokens_of(Transcriber(of_log_mel, params), music(), monkeypatch)
+    expected, _ = tokens_of(plain(SPEC, params), music(), monkeypatch)
+    tokens, _ = tokens_of(plain(of_log_mel, params), music(), monkeypatch)
     np.testing.assert_array_equal(tokens, expected)
 
 
@@ -305,7 +310,7 @@ def test_decoding_options_reach_the_decoder(listener, monkeypatch, decoding, exp
         return make(self, prepared, settings, *rest)
 
     monkeypatch.setattr(TranscriptionModel, "make_decoder", keep)
-    Transcriber(SPEC, None, decoding=decoding).transcribe(audio(1))
+    plain(SPEC, None, decoding=decoding).transcribe(audio(1))
     assert seen == [expected]
 
 
@@ -319,13 +324,13 @@ def test_decoding_options_reach_the_decoder(listener, monkeypatch, decoding, exp
 )
 def test_options_that_make_no_sense_are_refused_at_once(options, message):
     with pytest.raises(ValueError, match=message):
-        Transcriber(SPEC, None, decoding=DecodingOptions(**options))
+        plain(SPEC, None, decoding=DecodingOptions(**options))
 
 
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])
 def test_small_weights_hear_about_the_same(params, monkeypatch, weights):
-    exact, _ = tokens_of(Transcriber(SPEC, params), music(2.0), monkeypatch)
-    small = Transcriber(SPEC, params, decoding=DecodingOptions(weights=weights))
+    exact, _ = tokens_of(plain(SPEC, params), music(2.0), monkeypatch)
+    small = plain(SPEC, params, decoding=DecodingOptions(weights=weights))
     first = tokens_of(small, music(2.0), monkeypatch)[0][:, 0]
     # Random parameters hold many tokens equally likely.
     assert np.mean(first == exact[:, 0]) > 0.5
@@ -334,7 +339,7 @@ def test_small_weights_hear_about_the_same(params, monkeypatch, weights):
 def test_sampling_is_repeatable(params, monkeypatch):
     def sampled(seed):
         decoding = DecodingOptions(temperature=5.0, seed=seed)
-        return tokens_of(Transcriber(SPEC, params, decoding=decoding), music(0.2), monkeypatch)[0]
+        return tokens_of(plain(SPEC, params, decoding=decoding), music(0.2), monkeypatch)[0]
 
     np.testing.assert_array_equal(sampled(0), sampled(0))
     assert not np.array_equal(sampled(0), sampled(1))
@@ -343,9 +348,9 @@ def test_sampling_is_repeatable(params, monkeypatch):
 def test_recordings_share_batches_of_one_size(listener):
     """Each comes out as by itself, in order; also what is empty."""
     samples = [audio(3), audio(0), audio(1, extra_samples=100), audio(7), audio(0)]
-    results = list(Transcriber(SPEC, None, batch_segments=4).transcribe_all(samples))
+    results = list(plain(SPEC, None, batch_segments=4).transcribe_all(samples))
     assert [len(batch) for batch in listener] == [4, 4, 4]
-    assert results == [Transcriber(SPEC, None).transcribe(own) for own in samples]
+    assert results == [plain(SPEC, None).transcribe(own) for own in samples]
     assert [len(result.notes) for result in results] == [3, 0, 2, 7, 0]
 
 
@@ -358,7 +363,7 @@ def test_recordings_are_read_when_their_turn_comes(listener):
             read.append(number)
             yield audio(4)
 
-    results = Transcriber(SPEC, None, batch_segments=4).transcribe_all(recordings())
+    results = plain(SPEC, None, batch_segments=4).transcribe_all(recordings())
     next(results)
     assert read == [0, 1]
     next(results)
@@ -368,7 +373,7 @@ def test_recordings_are_read_when_their_turn_comes(listener):
 def test_what_is_sampled_does_not_depend_on_other_recordings(params):
     decoding = DecodingOptions(temperature=2.0, seed=1)
     samples = [music(0.7), music(0.2, seed=1)]
-    transcriber = Transcriber(SPEC, params, decoding=decoding, batch_segments=2)
+    transcriber = plain(SPEC, params, decoding=decoding, batch_segments=2)
     together = list(transcriber.transcribe_all(samples))
     assert together == [next(transcriber.transcribe_all([own])) for own in samples]
     assert list(transcriber.transcribe_all(samples[::-1])) == together[::-1]
@@ -376,7 +381,7 @@ def test_what_is_sampled_does_not_depend_on_other_recordings(params):
 
 
 def test_streamed_notes_are_those_of_the_whole(listener):
-    transcriber = Transcriber(SPEC, None, batch_segments=2)
+    transcriber = plain(SPEC, None, batch_segments=2)
     parts = list(transcriber.stream(audio(5)))
     whole = transcriber.transcribe(audio(5))
     streamed = Notes.concatenate(part.notes for part in parts)
@@ -388,7 +393,7 @@ def test_streamed_notes_are_those_of_the_whole(listener):
 
 def test_blocks_are_a_recording(listener):
     samples = resample(music(), SAMPLE_RATE, 44100)
-    transcriber = Transcriber(SPEC, None)
+    transcriber = plain(SPEC, None)
     whole = transcriber.transcribe(samples, 44100)
     in_blocks = transcriber.transcribe(iter(np.array_split(samples, 7)), 44100)
     assert in_blocks == whole
@@ -397,7 +402,7 @@ def test_blocks_are_a_recording(listener):
 def test_bad_audio_costs_nobody_else_anything(listener, tmp_path):
     (tmp_path / "text.wav").write_text("no audio")
     jobs = [Job(audio(3)), Job(tmp_path / "text.wav"), Job(np.array([np.nan], np.float32)), Job(audio(2))]
-    events = list(Transcriber(SPEC, None, batch_segments=4).follow(jobs))
+    events = list(plain(SPEC, None, batch_segments=4).follow(jobs))
     finished = {event.index: event.transcription for event in events if isinstance(event, Finished)}
     failed = {event.index: str(event.error) for event in events if isinstance(event, Failed)}
     assert [len(finished[index].notes) for index in (0, 3)] == [3, 2]
@@ -411,7 +416,7 @@ def test_damage_further_in_gives_the_recording_up(listener):
         yield audio(3)
         raise AudioError("the rest is missing")
 
-    events = list(Transcriber(SPEC, None, batch_segments=2).follow([Job(blocks()), Job(audio(2))]))
+    events = list(plain(SPEC, None, batch_segments=2).follow([Job(blocks()), Job(audio(2))]))
     assert [type(event) for event in events if not isinstance(event, Progress)] == [Failed, Finished]
     failure = next(event for event in events if isinstance(event, Failed))
     assert (failure.index, str(failure.error)) == (0, "the rest is missing")
@@ -422,7 +427,7 @@ def test_damage_further_in_gives_the_recording_up(listener):
 def test_cancelled_recordings_end_and_the_others_go_on(listener):
     heard = []
     jobs = [Job(audio(50), cancelled=lambda: len(heard) > 3), Job(audio(2))]
-    for event in Transcriber(SPEC, None, batch_segments=2).follow(jobs):
+    for event in plain(SPEC, None, batch_segments=2).follow(jobs):
         heard.append(event)
     failure = next(event for event in heard if isinstance(event, Failed))
     assert isinstance(failure.error, Cancelled)
@@ -430,13 +435,13 @@ def test_cancelled_recordings_end_and_the_others_go_on(listener):
     (finished,) = (event for event in heard if isinstance(event, Finished))
     assert (finished.index, len(finished.transcription.notes)) == (1, 2)
     with pytest.raises(Cancelled):
-        Transcriber(SPEC, None).transcribe(audio(20), cancelled=lambda: True)
+        plain(SPEC, None).transcribe(audio(20), cancelled=lambda: True)
 
 
 def test_recordings_in_turn_do_not_wait_for_a_long_one(listener):
     jobs = [Job(audio(40)), Job(audio(2)), Job(audio(2))]
     for interleave, order in ((1, [0, 1, 2]), (3, [1, 2, 0])):
-        events = Transcriber(SPEC, None, batch_segments=3).follow(jobs, interleave=interleave)
+        events = plain(SPEC, None, batch_segments=3).follow(jobs, interleave=interleave)
         assert [event.index for event in events if isinstance(event, Finished)] == order
 
 
@@ -449,13 +454,13 @@ def test_jobs_may_come_while_others_are_decoded(listener):
         yield None
         yield from later
 
-    events = list(Transcriber(SPEC, None, batch_segments=2).follow(jobs(), interleave=2))
+    events = list(plain(SPEC, None, batch_segments=2).follow(jobs(), interleave=2))
     finished = [event.index for event in events if isinstance(event, Finished)]
     assert sorted(finished) == [0, 1]
 
 
 def test_threads_may_share_a_transcriber(params):
-    transcriber = Transcriber(SPEC, params, batch_segments=4)
+    transcriber = plain(SPEC, params, batch_segments=4)
     samples = [music(1.5, seed=seed) for seed in range(6)]
     expected = [transcriber.transcribe(own) for own in samples]
     with ThreadPoolExecutor(6) as pool:
@@ -466,7 +471,7 @@ def test_threads_may_share_a_transcriber(params):
 def test_overlapping_segments_cover_everything_once(listener, overlap):
     samples = audio(6, extra_samples=1000)
     options = ContinuityOptions(overlap=overlap)
-    result = Transcriber(SPEC, None, batch_segments=4, continuity=options).transcribe(samples)
+    result = plain(SPEC, None, batch_segments=4, continuity=options).transcribe(samples)
     assert result.duration_seconds == len(samples) / SAMPLE_RATE
     hop = round(SEGMENT_SAMPLES * (1 - overlap))
     segments = np.concatenate(listener).reshape(-1, SEGMENT_SAMPLES)
@@ -474,6 +479,21 @@ def test_overlapping_segments_cover_everything_once(listener, overlap):
     for number, segment in enumerate(segments):
         np.testing.assert_array_equal(segment[:hop], padded[number * hop :][:hop])
     assert (len(segments) - 1) * hop + SEGMENT_SAMPLES >= len(samples)
+
+
+@pytest.mark.parametrize(
+    ("ties", "beam_size", "expected"),
+    [
+        (True, 1, ContinuityOptions(overlap=0.5, tie_consistency="lasting", grammar=True)),
+        (True, 2, ContinuityOptions(overlap=0.5, tie_consistency="lasting")),
+        (False, 1, ContinuityOptions(grammar=True)),
+    ],
+)
+def test_what_scores_best_is_the_default(ties, beam_size, expected):
+    spec = dataclasses.replace(SPEC, tokenizer=dataclasses.replace(SPEC.tokenizer, ties=ties))
+    decoding = DecodingOptions(beam_size=beam_size)
+    assert Transcriber(spec, None, decoding=decoding).continuity == expected
+    assert Transcriber(spec, None, continuity=ContinuityOptions()).continuity == ContinuityOptions()
 
 
 @pytest.mark.parametrize("grammar", [False, True])
@@ -487,7 +507,7 @@ def test_constraints_hold(params, grammar):
     )
     options = ContinuityOptions(grammar=grammar, instruments=parse_instruments("violin,flute"))
     decoding = DecodingOptions(temperature=3.0)
-    result = Transcriber(spec, params, continuity=options, decoding=decoding).transcribe(music(6.0))
+    result = plain(spec, params, continuity=options, decoding=decoding).transcribe(music(6.0))
     assert set(result.notes.instruments) <= {(40, False), (73, False)}
     if grammar:
         assert len(result.notes) > 0
@@ -515,9 +535,9 @@ def test_checkpoint_of_a_training_run_is_transcribed_with(tmp_path, monkeypatch)
         progress=False,
         tensorboard=False,
     )
-    expected, _ = tokens_of(Transcriber(SPEC, state.params), music(0.4), monkeypatch)
+    expected, _ = tokens_of(plain(SPEC, state.params), music(0.4), monkeypatch)
     for path in (tmp_path, tmp_path / "checkpoints" / "1"):
-        transcriber = Transcriber.from_checkpoint(path, batch_segments=2)
+        transcriber = Transcriber.from_checkpoint(path, batch_segments=2, continuity=ContinuityOptions())
         assert transcriber.spec == SPEC
         assert transcriber.batch_segments == 2
         np.testing.assert_array_equal(tokens_of(transcriber, music(0.4), monkeypatch)[0], expected)
