@@ -11,6 +11,8 @@ import pytest
 
 _STATUS = pytest.StashKey[int]()
 
+_HASTY_ROOMS = ("cli", "evaluation", "inference", "test_documentation.py", "training", "web")
+
 
 def pytest_sessionfinish(session, exitstatus):
     session.config.stash[_STATUS] = int(exitstatus)
@@ -28,6 +30,19 @@ def pytest_unconfigure(config):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(config.stash[_STATUS])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_in_haste(request):
+    """What these tests compile runs for moments: optimizing it would take most of their time.
+
+    Numbers are compared with published ones in rooms where programs are compiled as users have them.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    room = request.path.relative_to(Path(__file__).parent).parts[0]
+    jax.config.update("jax_disable_most_optimizations", room in _HASTY_ROOMS)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

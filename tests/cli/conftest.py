@@ -102,15 +102,6 @@ class Outcome:
         return error
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_in_haste():
-    """What is compiled here runs for moments: optimizing it would take most of the time."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
     """Compiled programs and parsed music stay in a folder of this test session."""

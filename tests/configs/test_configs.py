@@ -10,6 +10,7 @@ import pytest
 from mt3.cli import configuration
 from mt3.data.augmentation import NO_AUGMENTATION, AugmentationConfig
 from mt3.evaluation.metrics import Track
+from mt3.inference.continuity import ContinuityOptions
 from mt3.inference.transcriber import DecodingOptions
 from mt3.models.model import TranscriptionModel
 from mt3.training.initialization import InitialParameters
@@ -323,7 +324,8 @@ def test_eval():
     assert run.recordings.__name__ == "prepared_recordings"
     assert bound("prepared_recordings") == {"data_dir": "data/synth", "split": "test", "dataset": None}
     assert run.decoding == DecodingOptions(temperature=0.0, beam_size=1)
-    assert run.batch_segments == 8
+    assert run.continuity == ContinuityOptions()  # as published
+    assert run.batch_segments == 16
 
 
 def test_the_mixture_is_chosen_by_macros():

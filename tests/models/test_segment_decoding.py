@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from mt3.models import segment_decoding
 from mt3.models.decoding import generate
 from mt3.models.segment_decoding import (
     ENCODER_BATCH,
@@ -64,7 +65,7 @@ def without_padding(row):
     return row[: ends[0] + 1] if len(ends) else row
 
 
-@pytest.mark.parametrize("num_rows", [1, 3, 8])
+@pytest.mark.parametrize("num_rows", [1, 5])
 def test_continuous_batches_equal_a_whole_batch(tiny_config, ending, num_rows):
     params, features = ending
     expected, expected_probs = generate(
@@ -175,9 +176,15 @@ def test_batches_are_filled_up_to_powers_of_two(
     tiny_config, ending, monkeypatch, num_segments, batch_size, num_parts, size
 ):
     params, features = ending
-    settings = DecoderSettings(max_tokens=3, beam_size=2)
     sizes = []
-    prepared = prepare(tiny_config, params, lambda x: sizes.append(len(x)) or x, settings)
+
+    def generate(config, params, features, **options):
+        sizes.append(len(features))
+        return np.full((len(features), 3), EOS), np.zeros((len(features), 3))
+
+    monkeypatch.setattr(segment_decoding, "generate", generate)
+    settings = DecoderSettings(max_tokens=3, beam_size=2)
+    prepared = prepare(tiny_config, params, to_features, settings)
     decoder = BatchDecoder(prepared, settings, batch_size, None, num_parts)
     decoder.add(as_segments(features[:num_segments]))
     assert len(decoder.advance(more_waiting=False)) == num_segments

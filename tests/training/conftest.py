@@ -29,15 +29,6 @@ def _compile_once(tmp_path_factory):
         jax.config.update(name, value)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_in_haste():
-    """What is compiled here runs for moments: optimizing it would take most of the time."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @dataclasses.dataclass(frozen=True)
 class TinySpec:
     features: int = 8
