@@ -11,6 +11,6 @@ find_browser
 ruff check .
 ruff format --check .
 pyright
-# All of them: by two processes, a file each at a time, as tests of a file share what is dear to make.
-[ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder
+# All of them: by three processes, as many tests wait for others, a file each at a time, as tests of a file share what is dear to make.
+[ $# -gt 0 ] || set -- -n 3 --dist loadfile --no-loadscope-reorder
 exec pytest "$@"

@@ -14,6 +14,11 @@ _STATUS = pytest.StashKey[int]()
 _HASTY_ROOMS = ("cli", "evaluation", "inference", "test_documentation.py", "training", "web")
 
 
+def pytest_collection_modifyitems(items):
+    """The dearest file first: at the end, one process would be left alone with it."""
+    items.sort(key=lambda item: item.path.name != "test_meshes.py")
+
+
 def pytest_sessionfinish(session, exitstatus):
     session.config.stash[_STATUS] = int(exitstatus)
 
