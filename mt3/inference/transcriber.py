@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Sharding
 
 from mt3.inference.continuity import ContinuityOptions, recommended_continuity
@@ -169,6 +170,16 @@ class Transcriber:
             if progress is not None:
                 progress(event.decoded_seconds)
         raise RuntimeError("a recording ended without a result")
+
+    def warm_up(self, cancelled: Callable[[], bool] = never) -> None:
+        """Compiles what the first segments need, which the first recording would else wait for.
+
+        Raises:
+          Cancelled: see `transcribe`.
+        """
+        # One segment more than fit side by side, so that one of them takes another's place.
+        hop_samples = self.continuity.hop_frames(self.spec.input_frames) * self.spec.spectrogram.hop_samples
+        self.transcribe(np.zeros((self._largest_batch + 1) * hop_samples, np.float32), cancelled=cancelled)
 
     def stream(
         self, audio: Audio, sample_rate: int | None = None, cancelled: Callable[[], bool] = never

@@ -41,6 +41,7 @@ class TranscriptionThread:
         self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
+        self._warm_up()
         while not self._store.is_closed:
             try:
                 self._follow()
@@ -50,6 +51,15 @@ class TranscriptionThread:
                 for job in self._active.values():
                     self._store.end(job, State.FAILED, f"{job.name} could not be transcribed: internal error")
             self._active.clear()
+
+    def _warm_up(self) -> None:
+        try:
+            self._transcriber.warm_up(cancelled=lambda: self._store.is_closed)
+        except transcription.Cancelled:
+            pass
+        # As below; the first recording may fare better, or will say so too.
+        except Exception:
+            _LOG.exception("Warming up failed")
 
     def _follow(self) -> None:
         """Transcribes until the store is closed."""

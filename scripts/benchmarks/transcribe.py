@@ -9,13 +9,15 @@ lengths    a recording whose segments are as long as a trained model's: the publ
 weights    the same recording with float32, bfloat16 and int8 weights.
 batches    the same recording with other numbers of segments side by side.
 minutes    whole runs over audio files of 1, 10 and 120 minutes, each in a process of its
-           own: real-time factor, time to the first note, tokens per second, peak memory.
+           own: real-time factor, time to the first note, tokens per second, peak memory. With
+           `--checkpoint` and `--audio`: that model, its own lengths, the recordings over and over.
 real       a checkpoint (`--checkpoint`) on audio files (`--audio`), its own lengths.
 
 Where no checkpoint is given, MT3-small has random parameters with which no
 segment ends; the ends are forced at lengths drawn from the targets of real music
 (`--midi`, a folder or a zip; `--mix` segments an example; made-up notes without it).
-Compilation is excluded but for `minutes`, which says both. Runs alternate.
+Compilation is excluded. Segments are decoded as published, without overlap and grammar;
+`minutes --recommended` and `real` do what is recommended for the model.
 """
 
 from __future__ import annotations
@@ -40,15 +42,18 @@ from published_decoder import MAX_TOKENS
 from published_decoder import decode as published_decode
 from targets import target_lengths
 
+from mt3.audio.io import load_audio, stream_audio
 from mt3.audio.spectrograms import SpectrogramConfig, log_mel, split_frames
+from mt3.inference.continuity import ContinuityOptions
 from mt3.inference.transcriber import DecodingOptions, Transcriber
-from mt3.inference.transcription import Audio, Finished, Job, Progress
+from mt3.inference.transcription import Finished, Job, Progress
 from mt3.models.decoding import generate
 from mt3.models.model import ModelSpec
 from mt3.models.transformer import TransformerConfig
 
 PUBLISHED_BATCH = 8
 SPEC = ModelSpec()
+PLAIN = ContinuityOptions()
 SEGMENT_SAMPLES = SPEC.input_frames * SPEC.spectrogram.hop_samples
 
 
@@ -77,6 +82,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 120], help="of audio files")
     parser.add_argument("--most_tokens", type=int, default=400, help="longer lengths are drawn again")
     parser.add_argument("--least_tokens", type=int, default=50, help="shorter lengths are drawn again")
+    parser.add_argument("--recommended", action="store_true", help="`minutes` with overlap and grammar")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--audio", type=Path, nargs="+", default=[])
     return parser.parse_args()
@@ -121,10 +127,17 @@ def parameters() -> dict[str, Any]:
 
 
 def transcriber_of(
-    lengths: Sequence[int], batch_segments: int, weights: str = "float32"
+    lengths: Sequence[int],
+    batch_segments: int,
+    weights: str = "float32",
+    continuity: ContinuityOptions | None = PLAIN,
 ) -> ForcedTranscriber:
     transcriber = ForcedTranscriber(
-        SPEC, parameters(), batch_segments=batch_segments, decoding=DecodingOptions(weights=weights)
+        SPEC,
+        parameters(),
+        batch_segments=batch_segments,
+        decoding=DecodingOptions(weights=weights),
+        continuity=continuity,
     )
     transcriber.lengths = lengths
     return transcriber
@@ -272,17 +285,24 @@ def compare(arguments: argparse.Namespace, choices: dict[str, tuple[int, str]]) 
 
 def minutes(arguments: argparse.Namespace) -> None:
     """Whole processes over files."""
-    drawn = drawn_lengths(arguments)
+    trained = arguments.checkpoint is not None
+    music = [load_audio(path, SPEC.spectrogram.sample_rate) for path in arguments.audio] if trained else []
+    block = np.concatenate(music) if music else noise(60.0)
+    drawn = [] if trained else drawn_lengths(arguments)
+    options = arguments.batch_segments, None if arguments.recommended else PLAIN
     with tempfile.TemporaryDirectory() as directory:
         for number in arguments.minutes:
-            path = Path(directory) / "noise.wav"
-            write_noise(path, 60 * number)
-            print(in_a_process(time_file, path, 60 * number, drawn, arguments.batch_segments), flush=True)
+            path, seconds = Path(directory) / "long.wav", 60 * number
+            write_over_and_over(path, block, seconds)
+            if trained:
+                line = in_a_process(time_real, arguments.checkpoint, path, *options)
+            else:
+                line = in_a_process(time_forced, path, drawn, *options)
+            print(line, flush=True)
 
 
-def write_noise(path: Path, seconds: float) -> None:
+def write_over_and_over(path: Path, block: np.ndarray, seconds: float) -> None:
     rate = SPEC.spectrogram.sample_rate
-    block = (noise(60.0) * 32767).astype(np.int16)
     with soundfile.SoundFile(path, "w", rate, 1, "PCM_16") as file:
         for start in range(0, round(seconds * rate), len(block)):
             file.write(block[: round(seconds * rate) - start])
@@ -293,25 +313,32 @@ def in_a_process(function: Callable[..., str], *values: Any) -> str:
         return pool.submit(function, *values).result()
 
 
-def time_file(path: Path, seconds: float, drawn: Sequence[int], batch_segments: int) -> str:
-    transcriber = transcriber_of(drawn, batch_segments)
+def time_forced(
+    path: Path, drawn: Sequence[int], batch_segments: int, continuity: ContinuityOptions | None
+) -> str:
+    transcriber = transcriber_of(drawn, batch_segments, continuity=continuity)
     warm_up(transcriber, noise(60.0))
-    return measured(transcriber, path, seconds, lambda: sum(len(s.tokens) for s in transcriber.decoded))
+    return measured(transcriber, path)
 
 
-def measured(transcriber: Transcriber, audio: Audio, seconds: float, count: Callable[[], int]) -> str:
-    start, first_note, num_notes = time.perf_counter(), None, 0
-    for event in transcriber.follow([Job(audio)]):
-        if isinstance(event, Progress) and first_note is None and len(event.notes):
-            first_note = time.perf_counter() - start
+def measured(transcriber: Transcriber, path: Path) -> str:
+    start, first_segment, first_note, result = time.perf_counter(), None, None, None
+    for event in transcriber.follow([Job(path)]):
+        if isinstance(event, Progress):
+            now = time.perf_counter() - start
+            first_segment = first_segment or now
+            first_note = first_note or (now if len(event.notes) else None)
         if isinstance(event, Finished):
-            num_notes = len(event.transcription.notes)
+            result = event.transcription
+    assert result is not None, path
     elapsed = time.perf_counter() - start
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    first = "none" if first_note is None else f"{first_note:.2f} s"
+    first = "none" if first_note is None else f"{first_note:.1f} s"
+    seconds = result.duration_seconds
     return (
-        f"{seconds / 60:g} min: {elapsed:.1f} s, {elapsed / seconds:.3f} of real time, first note after "
-        f"{first}, {count() / elapsed:.0f} tokens/s, {num_notes} notes, peak {peak_mib:.0f} MiB"
+        f"{seconds / 60:.3g} min: {elapsed:.1f} s, {elapsed / seconds:.3f} of real time, "
+        f"first segment after {first_segment:.1f} s, first note after {first}, "
+        f"{result.num_events / elapsed:.0f} tokens/s, {len(result.notes)} notes, peak {peak_mib:.0f} MiB"
     )
 
 
@@ -323,11 +350,14 @@ def real(arguments: argparse.Namespace) -> None:
         print(path.name, in_a_process(time_real, arguments.checkpoint, path, arguments.batch_segments))
 
 
-def time_real(checkpoint: Path, path: Path, batch_segments: int) -> str:
-    transcriber = Transcriber.from_checkpoint(checkpoint, batch_segments=batch_segments)
-    result = transcriber.transcribe(path)  # compiles
-    events = result.num_events
-    return measured(transcriber, path, result.duration_seconds, lambda: events)
+def time_real(
+    checkpoint: Path, path: Path, batch_segments: int, continuity: ContinuityOptions | None = None
+) -> str:
+    transcriber = Transcriber.from_checkpoint(
+        checkpoint, batch_segments=batch_segments, continuity=continuity
+    )
+    transcriber.transcribe(next(stream_audio(path, SPEC.spectrogram.sample_rate, 60.0)))  # compiles
+    return measured(transcriber, path)
 
 
 SECTIONS = {

@@ -14,13 +14,14 @@ import time
 import numpy as np
 
 from mt3.data.recording_sets import split_recordings
-from mt3.evaluation.metrics import score
+from mt3.evaluation.metrics import METRICS, score
 from mt3.inference.continuity import ContinuityOptions
 from mt3.inference.transcriber import WEIGHTS, DecodingOptions, Transcriber
 from mt3.models.loading import load_model
 from mt3.symbolic.notes import COLUMNS, Notes
 
-SCORES = ("Onset F1", "Onset + offset F1", "Onset + program F1 (full)")
+# With the granularity of instruments left open.
+SCORES = ("Onset F1", "Onset + offset F1", "Onset + program F1 ({granularity})")
 
 
 def main() -> None:
@@ -36,7 +37,9 @@ def main() -> None:
     )
     samples = [recording.load_audio(spec.spectrogram.sample_rate) for recording in recordings]
     references = [recording.notes for recording in recordings]
-    print("|  |", " | ".join(SCORES), "| same notes | seconds |")
+    granularity = spec.tokenizer.vocabulary.program_granularity
+    names = [name.format(granularity=granularity) for name in SCORES]
+    print("|  |", " | ".join(names), "| same notes | seconds |")
     print("| --- " * (len(SCORES) + 3) + "|")
     exact: list[Notes] = []
     for weights in WEIGHTS:
@@ -48,8 +51,10 @@ def main() -> None:
         heard = [transcription.notes for transcription in transcriber.transcribe_all(samples)]
         seconds = time.perf_counter() - start
         exact = exact or heard
-        rows = [score(reference, own) for reference, own in zip(references, heard, strict=True)]
-        means = [np.mean([row[name] for row in rows]) for name in SCORES]
+        rows = [
+            score(reference, own, metrics=METRICS) for reference, own in zip(references, heard, strict=True)
+        ]
+        means = [np.mean([row[name] for row in rows]) for name in names]
         same = sum(map(shared, exact, heard)) / sum(map(len, exact))
         print(
             f"| {weights} |", " | ".join(f"{mean:.3f}" for mean in means), f"| {same:.3f} | {seconds:.1f} |"

@@ -242,6 +242,22 @@ def test_other_sample_rates_are_converted(listener, tmp_path, sample_rate):
     np.testing.assert_array_equal(of_samples.reshape(-1)[: len(expected)], expected)
 
 
+def test_warmed_up_a_recording_compiles_nothing(params, caplog):
+    own = dataclasses.replace(SPEC, max_target_tokens=13)  # that no other test has compiled
+    transcriber = plain(own, params, batch_segments=3)
+    with jax.log_compiles():
+        transcriber.warm_up()
+        assert "Compiling" in caplog.text
+        caplog.clear()
+        transcriber.transcribe(audio(7))
+    assert "Compiling" not in caplog.text
+
+
+def test_warming_up_can_be_given_up(listener):
+    with pytest.raises(Cancelled):
+        plain(SPEC, None).warm_up(cancelled=lambda: True)
+
+
 def test_samples_are_mono(listener):
     with pytest.raises(ValueError, match=r"samples have shape \(100, 2\): give mono audio"):
         plain(SPEC, None).transcribe(np.zeros((100, 2)))

@@ -39,6 +39,13 @@ class Listener:
         self.is_held = threading.Event()
         self.breaks_at = None  # raises where it hears this pitch
         self.in_hand = 0
+        self.is_warm = False
+        self.cannot_warm_up = False
+
+    def warm_up(self, cancelled):
+        self.is_warm = True
+        if self.cannot_warm_up:
+            raise RuntimeError("too cold")
 
     def follow(self, jobs, *, interleave):
         hands, index, more = deque(), 0, iter(jobs)

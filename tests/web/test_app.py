@@ -274,6 +274,15 @@ def test_an_error_of_the_transcriber_fails_what_it_had_in_hand_alone(serve, make
     assert client.wait(id)["state"] == "done"
 
 
+@pytest.mark.parametrize("cannot", [False, True])
+def test_the_model_is_warmed_up_before_the_first_recording(serve, listener, make_recording, caplog, cannot):
+    listener.cannot_warm_up = cannot
+    client = serve(listener).client
+    assert client.wait(client.submit(make_recording(60)))["state"] == "done"
+    assert listener.is_warm
+    assert ("too cold" in caplog.text) is cannot
+
+
 @pytest.mark.slow
 def test_fifty_uploads_at_once(serve, make_recording):
     served = serve(jobs_per_client=50)
