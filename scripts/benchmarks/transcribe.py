@@ -60,8 +60,8 @@ SEGMENT_SAMPLES = SPEC.input_frames * SPEC.spectrogram.hop_samples
 def main() -> None:
     arguments = parse_arguments()
     print(
-        f"MT3-small, float32, {jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-        f"load {os.getloadavg()[0]:.1f}, jax {jax.__version__}",
+        f"{arguments.checkpoint or 'MT3-small, float32'}, {jax.devices()[0].device_kind}, "
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, jax {jax.__version__}",
         flush=True,
     )
     for name in arguments.sections:
