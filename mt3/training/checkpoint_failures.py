@@ -59,25 +59,25 @@ def one_report_of_failures() -> Iterator[None]:
     """Keeps libraries from printing tracebacks of a failed write, which is raised and reported here too.
 
     Orbax logs it from its threads, asyncio logs what became of the other
-    arrays, and TensorStore reports to an event loop that is closed by then.
+    arrays, and TensorStore reports to an event loop that is closed by then. What
+    is logged stays out for good: threads of a failed write may outlive the
+    checkpoints' manager.
     """
-
-    def keep(record: logging.LogRecord) -> bool:
-        of_orbax = "orbax" in record.pathname or "orbax" in record.getMessage()
-        return not (record.exc_info and of_orbax)
 
     def on_unraisable(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             hook_before(unraisable)
 
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_keep)
     hook_before, sys.unraisablehook = sys.unraisablehook, on_unraisable
-    for other_logger in loggers:
-        other_logger.addFilter(keep)
     try:
         yield
     finally:
-        for other_logger in loggers:
-            other_logger.removeFilter(keep)
         if sys.unraisablehook is on_unraisable:
             sys.unraisablehook = hook_before
+
+
+def _keep(record: logging.LogRecord) -> bool:
+    of_orbax = "orbax" in record.pathname or "orbax" in record.getMessage()
+    return not (record.exc_info and of_orbax)
