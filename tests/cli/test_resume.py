@@ -54,7 +54,7 @@ OptimizerConfig.learning_rate = 1e-2
 # Importing everything takes longer than all else: it is done once, before there is any thread. Each
 # command is a process of its own all the same.
 COMMANDS = """
-import os, sys
+import faulthandler, os, signal, sys
 import jax, optax, orbax.checkpoint, seqio, tensorboardX, tensorflow, tqdm
 import mt3.cli.main, mt3.cli.runs, mt3.data.features, mt3.data.tasks, mt3.training.loop
 
@@ -64,6 +64,7 @@ for line in sys.stdin:
     if not process:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1), os.dup2(output, 2)
+        faulthandler.register(signal.SIGUSR1)
         sys.argv = ["mt3", *arguments]
         code = 0
         try:
@@ -143,11 +144,20 @@ class Command:
         process = self.start(run_dir, *arguments)
         end_seconds = time.monotonic() + 300
         while step and not (max(losses(run_dir), default=0) >= step and checkpoint_steps(run_dir)):
-            assert time.monotonic() < end_seconds, run_dir.with_suffix(".log").read_text()
+            if time.monotonic() > end_seconds:
+                self.give_up(process, run_dir)
             time.sleep(0.002)
         time.sleep(extra_seconds)
         os.kill(process, signum)
         return self.wait()
+
+    def give_up(self, process, run_dir):
+        """Fails, with where each of the process's threads stands."""
+        os.kill(process, signal.SIGUSR1)
+        time.sleep(1.0)
+        os.kill(process, signal.SIGKILL)
+        self.wait()
+        pytest.fail(run_dir.with_suffix(".log").read_text())
 
     def interrupt_again_and_again(self, signals, last_step, rng, run_dir, *arguments):
         """Before the first update of the run, then at random moments up to about a step."""

@@ -20,7 +20,7 @@ from mt3.cli import configuration
 from mt3.cli.runs import TrainingRun
 from mt3.data.stream import SyntheticStream
 from mt3.data.tfrecords import read_tfrecord
-from mt3.models.checkpoints import read_params
+from mt3.models.checkpoints import checkpoint_steps, read_params
 
 # A process that runs a command a line of its input.
 DRIVER = """
@@ -304,7 +304,8 @@ def test_full_disk_names_the_path_and_the_remedy(mt3, tiny, tmp_path):
     assert error.startswith(f"mt3: error: the checkpoint of step 4 could not be written to {run}/checkpoints")
     assert "Free disk space" in error
     assert "Then run the same command again: it resumes from step 2" in error
-    assert checkpoints(run) == [2]
+    # Orbax's threads may leave remains later still; they do not count, and the next run removes them.
+    assert checkpoint_steps(run) == {2}
     outcome = mt3(*train)
     assert outcome.code == 0
     assert "resuming from step 2" in outcome.err
